@@ -1,0 +1,1 @@
+"""The sandbox: the platform's real parts as plain processes on loopback."""

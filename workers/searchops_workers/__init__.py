@@ -1,0 +1,1 @@
+"""Worker Jobs and the gateway of searchops: encoders, engines, holdout gate, retrieval, re-embedding."""
