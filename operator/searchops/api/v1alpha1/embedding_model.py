@@ -1,0 +1,346 @@
+"""EmbeddingModel: a checkpoint on its way to the fleet, gated on the regression holdout, and back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from searchops.api.meta import (
+    ApiModel,
+    ArtifactReference,
+    CelRule,
+    Conditions,
+    Digest,
+    Duration,
+    Fraction,
+    LabelSelector,
+    Message,
+    Name,
+    ObjectMeta,
+    PrinterColumn,
+    ShortText,
+    Timestamp,
+    Uri,
+    WorkerReference,
+)
+
+Backend = Literal["TensorRT", "ONNXRuntime", "Auto"]
+Precision = Literal["Auto", "FP16", "Mixed", "BF16", "FP32"]
+ChangeKind = Literal["Repackage", "Model", "First"]
+Outcome = Literal["Pass", "Better", "Regressed", "Inconclusive", "Invalid"]
+Phase = Literal[
+    "Pending",
+    "Building",
+    "Loading",
+    "Verifying",
+    "Gating",
+    "AwaitingApproval",
+    "Rolling",
+    "Soaking",
+    "Promoted",
+    "RolledBack",
+    "Paused",
+]
+
+
+class ModelReason(StrEnum):
+    """Every reason an EmbeddingModel's conditions and events may carry."""
+
+    PROMOTED = "Promoted"
+    PROGRESSING = "Progressing"
+    WAITING = "Waiting"
+    PAUSED = "Paused"
+    INVALID_SPEC = "InvalidSpec"
+    IN_USE = "InUse"
+    POOL_NOT_FOUND = "PoolNotFound"
+    POD_TEMPLATE_NOT_FOUND = "PodTemplateNotFound"
+    POD_TEMPLATE_NOT_ALLOWED = "PodTemplateNotAllowed"
+    SOURCE_NOT_ALLOWED = "SourceNotAllowed"
+    BUILDING = "Building"
+    BUILT = "Built"
+    BUILD_FAILED = "BuildFailed"
+    DIGEST_MISMATCH = "DigestMismatch"
+    BAD_CHECKPOINT = "BadCheckpoint"
+    ACCURACY_FAILED = "AccuracyFailed"
+    LOADING = "Loading"
+    LOADED = "Loaded"
+    LOAD_FAILED = "LoadFailed"
+    VERIFYING = "Verifying"
+    VERIFIED = "Verified"
+    VERIFY_FAILED = "VerifyFailed"
+    GATING = "Gating"
+    PASSED = "Passed"
+    SKIPPED_WARM = "SkippedStillWarm"
+    REGRESSED = "Regressed"
+    INCONCLUSIVE = "Inconclusive"
+    GATE_INVALID = "GateInvalid"
+    GATE_CELL_MISSING = "GateCellMissing"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    ROLLING = "Rolling"
+    SOAKING = "Soaking"
+    BREAKER_OPEN = "BreakerOpen"
+    REJECTED = "Rejected"
+    ROLLED_BACK = "RolledBack"
+    SUPERSEDED = "Superseded"
+    IN_SYNC = "InSync"
+    OUT_OF_SYNC = "OutOfSync"
+    STATE_UNKNOWN = "StateUnknown"
+    NOTHING_PROMOTED = "NothingPromoted"
+    WARM = "Warm"
+    WINDOW_ENDED = "WindowEnded"
+    NO_EARLIER_REVISION = "NoEarlierRevision"
+    DRY_RUN = "DryRun"
+
+
+class Engine(ApiModel):
+    """How the checkpoint becomes something a server can run."""
+
+    backend: Backend = "Auto"
+    precision: Precision = "Auto"
+    max_batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    buckets: Annotated[tuple[Annotated[int, Field(ge=8, le=8192)], ...], Field(min_length=1, max_length=16)] = (
+        16,
+        32,
+        64,
+        128,
+        256,
+    )
+    worker: WorkerReference
+
+
+class Serving(ApiModel):
+    """The pools of Triton servers; a missing canary pool means that the serving pool is its own canary."""
+
+    pool: Name
+    canary_pool: Name | None = None
+
+
+class HoldoutReference(ApiModel):
+    """One immutable holdout directory."""
+
+    name: Name
+    uri: Uri
+    digest: Digest
+
+
+class Margins(ApiModel):
+    """The losses that are still acceptable; a widening needs an admission policy's consent."""
+
+    repackage_loss: Fraction = "0.02"
+    model_loss: Fraction = "0.05"
+    first_loss: Fraction = "0.10"
+    repackage_ndcg: Fraction = "0.01"
+    model_ndcg: Fraction = "0.02"
+
+
+class Gate(ApiModel):
+    """The regression gate."""
+
+    holdouts: Annotated[
+        tuple[HoldoutReference, ...],
+        Field(
+            min_length=1,
+            max_length=8,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    change: Literal["Auto", "Repackage", "Model", "First"] = "Auto"
+    margins: Margins = Field(default_factory=Margins)
+    profile: Name = "default"
+    on_inconclusive: Literal["Pause", "Rollback"] = "Pause"
+    worker: WorkerReference
+    mode: Literal["Enforce", "DryRun"] = "Enforce"
+
+
+class Wave(ApiModel):
+    """One step of the rollout: the tenants selected, or a share of all, and how long to watch them."""
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "has(self.selector) != has(self.percent)",
+            "a wave takes exactly one of selector and percent",
+            reason="FieldValueInvalid",
+        ),
+    )
+
+    name: Name
+    selector: LabelSelector | None = None
+    percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    soak: Duration | None = None
+
+
+class Breaker(ApiModel):
+    """When too many tenants bound to the candidate were taken back, the fleet stops."""
+
+    max_reverted_percent: Annotated[int, Field(ge=0, le=100)] = 2
+
+
+class Rollout(ApiModel):
+    """How a passed candidate reaches the tenants."""
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "self.waves[self.waves.size() - 1].?percent.orValue(0) == 100",
+            "the last wave must have percent 100: a rollout that never reaches all tenants cannot be promoted",
+            ".waves",
+        ),
+    )
+
+    waves: Annotated[
+        tuple[Wave, ...], Field(min_length=1, max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ]
+    approval: Literal["None", "BeforeFirstWave", "BeforeEachWave"] = "None"
+    max_concurrent_reindexes: Annotated[int, Field(ge=1, le=1000)] = 8
+    breaker: Breaker = Field(default_factory=Breaker)
+    rollback_window: Duration = "72h"
+    retry_token: Annotated[str, Field(max_length=63)] = ""
+    approve: Annotated[str, Field(max_length=63)] = ""
+
+
+class EmbeddingModelSpec(ApiModel):
+    """What a platform team declares of one model."""
+
+    source: ArtifactReference
+    engine: Engine
+    serving: Serving
+    gate: Gate
+    rollout: Rollout
+    paused: bool = False
+
+
+class RevisionStatus(ApiModel):
+    """One revision of the model: one checkpoint digest with one engine profile."""
+
+    revision: ShortText
+    number: Annotated[int, Field(ge=1)]
+    digest: Digest
+    profile_digest: ShortText | None = None
+    space: ShortText | None = None
+    space_change: Literal["Same", "Incompatible"] | None = None
+    founder: ShortText | None = None
+    dimension: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    engine_key: ShortText | None = None
+    manifest_digest: ShortText | None = None
+    backend: ShortText | None = None
+    anchors: ShortText | None = None
+    promoted_at: Timestamp | None = None
+    attempt: Annotated[int, Field(ge=1)] = 1
+
+
+class EvidenceReference(ApiModel):
+    """The evidence document of a verdict."""
+
+    uri: Annotated[str, Field(max_length=1024)]
+    digest: Digest
+
+
+class VerdictStatus(ApiModel):
+    """The gate's answer, with the numbers it rests on."""
+
+    revision: ShortText | None = None
+    change: ChangeKind | None = None
+    outcome: Outcome
+    lost: Annotated[int, Field(ge=0)] = 0
+    of: Annotated[int, Field(ge=0)] = 0
+    loss_bound: ShortText | None = None
+    ndcg_delta: ShortText | None = None
+    ndcg_interval: Annotated[tuple[ShortText, ...], Field(max_length=2)] = ()
+    reason: ShortText | None = None
+    message: Message | None = None
+    evidence: EvidenceReference | None = None
+
+
+class WaveStatus(ApiModel):
+    """The wave that is under way, frozen when it starts."""
+
+    name: ShortText
+    index: Annotated[int, Field(ge=0)]
+    started_at: Timestamp
+    soak_until: Timestamp | None = None
+    fraction: Fraction
+    selectors: Annotated[tuple[LabelSelector, ...], Field(max_length=16)] = ()
+
+
+class FleetStatus(ApiModel):
+    """Counters over the tenants that name the model."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    bound: Annotated[int, Field(ge=0)] = 0
+    rebuilding: Annotated[int, Field(ge=0)] = 0
+    reverted: Annotated[int, Field(ge=0)] = 0
+    held: Annotated[int, Field(ge=0)] = 0
+
+
+class ServersStatus(ApiModel):
+    """Servers of the pools and how many hold exactly what they should."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    in_sync: Annotated[int, Field(ge=0)] = 0
+
+
+class RejectedStatus(ApiModel):
+    """A (digest, gate) pair that was refused, and is not tried again by itself."""
+
+    revision: ShortText | None = None
+    digest: Digest
+    gate: ShortText
+    outcome: ShortText
+    reason: Message | None = None
+    retry_token: ShortText = ""
+    at: Timestamp
+    evidence: EvidenceReference | None = None
+
+
+class HistoryEntry(ApiModel):
+    """One finished step of the model's life."""
+
+    revision: ShortText
+    event: ShortText
+    at: Timestamp
+    message: ShortText | None = None
+
+
+class EmbeddingModelStatus(ApiModel):
+    """What the operator saw and decided; the rollout restarts from this alone."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    phase: Phase | None = None
+    active: RevisionStatus | None = None
+    candidate: RevisionStatus | None = None
+    retiring: Annotated[tuple[RevisionStatus, ...], Field(max_length=10)] = ()
+    verdict: VerdictStatus | None = None
+    wave: WaveStatus | None = None
+    tenants: FleetStatus | None = None
+    servers: ServersStatus | None = None
+    next_number: Annotated[int, Field(ge=1)] | None = None
+    rejected: Annotated[tuple[RejectedStatus, ...], Field(max_length=20)] = ()
+    history: Annotated[tuple[HistoryEntry, ...], Field(max_length=30)] = ()
+    approved: ShortText | None = None
+    conditions: Conditions = ()
+
+
+class EmbeddingModel(ApiModel):
+    """An embedding checkpoint, built, gated on the regression holdout, rolled out tenant by tenant, and taken back."""
+
+    kind: ClassVar[str] = "EmbeddingModel"
+    plural: ClassVar[str] = "embeddingmodels"
+    short_names: ClassVar[tuple[str, ...]] = ("emb",)
+    scope: ClassVar[Literal["Namespaced", "Cluster"]] = "Cluster"
+    name_limit: ClassVar[int] = 40
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        PrinterColumn("Phase", ".status.phase"),
+        PrinterColumn("Active", ".status.active.revision"),
+        PrinterColumn("Candidate", ".status.candidate.revision"),
+        PrinterColumn("Wave", ".status.wave.name"),
+        PrinterColumn("Verdict", ".status.verdict.outcome"),
+        PrinterColumn("Bound", ".status.tenants.bound", "integer"),
+        PrinterColumn("Age", ".metadata.creationTimestamp", "date"),
+    )
+
+    metadata: ObjectMeta
+    spec: EmbeddingModelSpec
+    status: EmbeddingModelStatus = Field(default_factory=EmbeddingModelStatus)

@@ -1,0 +1,187 @@
+"""ReindexJob: one re-embedding of one tenant, from the first slice to a verified target."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from searchops.api.meta import (
+    ApiModel,
+    CelRule,
+    Conditions,
+    Duration,
+    Name,
+    ObjectMeta,
+    PrinterColumn,
+    Quantity,
+    ShortText,
+    Timestamp,
+    Uri,
+    WorkerReference,
+)
+
+StrategyKind = Literal["NamedVector", "BlueGreen"]
+JobPhase = Literal[
+    "Pending", "Queued", "Preparing", "Embedding", "Indexing", "Verified", "Switched", "Failed", "Cancelled"
+]
+
+
+class ReindexReason(StrEnum):
+    """Every reason a ReindexJob's conditions and events may carry."""
+
+    WAITING = "Waiting"
+    TENANT_NOT_FOUND = "TenantNotFound"
+    NOT_NAMED_BY_TENANT = "NotNamedByTenant"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    SUSPENDED = "Suspended"
+    QUEUED = "Queued"
+    PREPARED = "Prepared"
+    PREPARING = "Preparing"
+    EMBEDDING = "Embedding"
+    EMBEDDED = "Embedded"
+    INDEXED = "Indexed"
+    INDEXING = "Indexing"
+    VERIFIED = "Verified"
+    VERIFYING = "Verifying"
+    COUNT_MISMATCH = "CountMismatch"
+    SWITCHED = "Switched"
+    COMPLETE = "Complete"
+    WORKER_FAILED = "WorkerFailed"
+    TOO_MANY_FAILURES = "TooManyFailures"
+    BAD_MODEL = "BadModel"
+    SOURCE_UNREADABLE = "SourceUnreadable"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    CANCELLED = "Cancelled"
+    CELL_UNREACHABLE = "CellUnreachable"
+    NO_CAPACITY = "NoCapacity"
+    POD_TEMPLATE_NOT_FOUND = "PodTemplateNotFound"
+    POD_TEMPLATE_NOT_ALLOWED = "PodTemplateNotAllowed"
+    SOURCE_NOT_ALLOWED = "SourceNotAllowed"
+    INVALID_SPEC = "InvalidSpec"
+
+
+class ReindexSource(ApiModel):
+    """Where the documents come from: the live collection, or a catalogue file."""
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "(has(self.fromCollection) && self.fromCollection) != has(self.uri)",
+            "a source takes exactly one of fromCollection: true and uri",
+        ),
+    )
+
+    from_collection: bool | None = None
+    uri: Uri | None = None
+
+
+class Budget(ApiModel):
+    """Bounds of the work; 0 points a second means no bound."""
+
+    max_points_per_second: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    deadline: Duration = "6h"
+    max_gpu_hours: Quantity | None = None
+
+
+class FailureBound(ApiModel):
+    """The share of documents that may be dead-lettered."""
+
+    max_percent: Quantity = "0.5"
+
+
+class ReindexJobSpec(ApiModel):
+    """What is re-embedded, from where, and within which bounds."""
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule("self.tenant == oldSelf.tenant", "tenant cannot change: make another ReindexJob", ".tenant"),
+        CelRule(
+            "self.?revision == oldSelf.?revision",
+            "revision cannot change: make another ReindexJob",
+            ".revision",
+        ),
+    )
+
+    tenant: Name
+    revision: Annotated[str, Field(max_length=63)] | None = None
+    strategy: Literal["Auto", "NamedVector", "BlueGreen"] = "Auto"
+    source: ReindexSource = Field(default_factory=lambda: ReindexSource(from_collection=True))
+    slices: Annotated[int, Field(ge=1, le=256)] = 4
+    worker: WorkerReference
+    budget: Budget = Field(default_factory=Budget)
+    failures: FailureBound = Field(default_factory=FailureBound)
+    cutover: Literal["Automatic", "Manual"] = "Automatic"
+    ttl_after_finished: Duration = "72h"
+    suspend: bool = False
+
+
+class StrategyStatus(ApiModel):
+    """The strategy that was chosen, and why."""
+
+    chosen: StrategyKind
+    reason: ShortText
+
+
+class TargetStatus(ApiModel):
+    """Where the new vectors go."""
+
+    collection: ShortText
+    vector: ShortText | None = None
+
+
+class ProgressStatus(ApiModel):
+    """Counters, written at most every 10 s."""
+
+    documents: Annotated[int, Field(ge=0)] = 0
+    embedded: Annotated[int, Field(ge=0)] = 0
+    failed: Annotated[int, Field(ge=0)] = 0
+    points_per_second: Annotated[int, Field(ge=0)] = 0
+    eta_seconds: Annotated[int, Field(ge=0)] | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+
+
+class CostStatus(ApiModel):
+    """What the work cost so far."""
+
+    gpu_seconds: Annotated[int, Field(ge=0)] = 0
+    currency: ShortText | None = None
+    amount: Quantity | None = None
+
+
+class ReindexJobStatus(ApiModel):
+    """What the operator saw of the work."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    phase: JobPhase | None = None
+    strategy: StrategyStatus | None = None
+    target: TargetStatus | None = None
+    progress: ProgressStatus | None = None
+    progress_at: Timestamp | None = None
+    cost: CostStatus | None = None
+    job: ShortText | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    conditions: Conditions = ()
+
+
+class ReindexJob(ApiModel):
+    """One re-embedding of one tenant's documents; ends at Verified, the tenant switches."""
+
+    kind: ClassVar[str] = "ReindexJob"
+    plural: ClassVar[str] = "reindexjobs"
+    short_names: ClassVar[tuple[str, ...]] = ("rj",)
+    scope: ClassVar[Literal["Namespaced", "Cluster"]] = "Namespaced"
+    name_limit: ClassVar[int] = 63
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Tenant", ".spec.tenant"),
+        PrinterColumn("Revision", ".spec.revision"),
+        PrinterColumn("Phase", ".status.phase"),
+        PrinterColumn("Percent", ".status.progress.percent", "integer"),
+        PrinterColumn("Rate", ".status.progress.pointsPerSecond", "integer"),
+        PrinterColumn("ETA", ".status.progress.etaSeconds", "integer"),
+        PrinterColumn("Age", ".metadata.creationTimestamp", "date"),
+    )
+
+    metadata: ObjectMeta
+    spec: ReindexJobSpec
+    status: ReindexJobStatus = Field(default_factory=ReindexJobStatus)

@@ -1,0 +1,289 @@
+"""SearchTenant: one merchant's isolated, searchable collection and what it is bound to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from searchops.api.meta import (
+    ApiModel,
+    ArtifactReference,
+    CelRule,
+    Conditions,
+    Digest,
+    Duration,
+    LabelSelector,
+    Name,
+    ObjectMeta,
+    PrinterColumn,
+    ShortText,
+    Timestamp,
+)
+from searchops.api.retrieval import RetrievalProfile
+
+LANGUAGES = ("en", "de", "fi", "fr", "es", "it", "nl", "sv")
+
+FieldType = Literal["keyword", "text", "integer", "float", "bool", "datetime", "geo", "uuid"]
+FieldRole = Literal["Code", "Title", "Body", "Filter"]
+Isolation = Literal["Collection", "ShardKey", "Shared"]
+DeletionPolicy = Literal["Retain", "Snapshot", "Delete"]
+
+
+class TenantReason(StrEnum):
+    """Every reason a SearchTenant's conditions and events may carry."""
+
+    READY = "Ready"
+    INVALID_SPEC = "InvalidSpec"
+    NOT_SUPPORTED = "NotSupported"
+    PAUSED = "Paused"
+    PLACED = "Placed"
+    NO_CAPACITY = "NoCapacity"
+    NO_MATCHING_CELL = "NoMatchingCell"
+    CELL_UNREACHABLE = "CellUnreachable"
+    CELL_MISSING = "CellMissing"
+    CELL_IDENTITY_MISMATCH = "CellIdentityMismatch"
+    CELL_KEY_TOO_WEAK = "CellKeyTooWeak"
+    PROVISIONED = "Provisioned"
+    PROVISIONING = "Provisioning"
+    COLLECTION_LOST = "CollectionLost"
+    CONFLICT = "Conflict"
+    IN_SYNC = "InSync"
+    REBUILD_REQUIRED = "RebuildRequired"
+    REBUILDING = "Rebuilding"
+    REBUILD_FAILED = "RebuildFailed"
+    TOKENS_ISSUED = "TokensIssued"
+    SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - a condition's reason
+    BOUND = "Bound"
+    NO_ACTIVE_REVISION = "NoActiveRevision"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    AWAITING_WAVE = "AwaitingWave"
+    BINDING_PENDING = "BindingPending"
+    WITHIN_QUOTA = "WithinQuota"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    SEARCHABLE = "Searchable"
+    SEARCH_FAILED = "SearchFailed"
+    NOT_CONFIGURED = "NotConfigured"
+    WAITING = "Waiting"
+    DELETING = "Deleting"
+
+
+class ModelReference(ApiModel):
+    """The EmbeddingModel that the tenant follows; `revision` pins one of its revisions."""
+
+    name: Annotated[Name, Field(max_length=40)]
+    revision: Annotated[str, Field(max_length=63)] | None = None
+
+
+class Placement(ApiModel):
+    """Which cells may hold the tenant; an empty selector allows every cell."""
+
+    cell_selector: LabelSelector = Field(default_factory=LabelSelector)
+
+
+class Sharding(ApiModel):
+    """Shards and replicas of the tenant's own collection."""
+
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    replicas: Annotated[int, Field(ge=1, le=8)] = 1
+
+
+class PayloadField(ApiModel):
+    """One field of the payload that is indexed, and what it means to retrieval."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][A-Za-z0-9_.]*$")]
+    type: FieldType
+    role: FieldRole
+
+
+class RetrievalReference(ApiModel):
+    """A built-in profile by name, or one given inline (then `profile` is only its label)."""
+
+    profile: Name = "default"
+    inline: RetrievalProfile | None = None
+
+
+class Quotas(ApiModel):
+    """Bounds of one merchant; 0 means no bound."""
+
+    max_points: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    max_vector_megabytes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    searches_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    writes_per_minute: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+
+
+class AccessEntry(ApiModel):
+    """One credential, written to one Secret in the tenant's namespace."""
+
+    name: Name
+    role: Literal["Search", "Index"]
+    secret_name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+    direct: bool | None = None
+
+
+class TenantGate(ApiModel):
+    """Queries that a merchant adds to the gate; they may never loosen a margin."""
+
+    pinned: ArtifactReference | None = None
+
+
+class Backup(ApiModel):
+    """When snapshots are taken and how many are kept."""
+
+    schedule: Annotated[str, Field(min_length=9, max_length=100)]
+    keep: Annotated[int, Field(ge=1, le=365)] = 7
+
+
+class SearchTenantSpec(ApiModel):
+    """What a platform team declares of one merchant."""
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "!(self.isolation == 'Shared' && has(self.sharding) && self.sharding.shards > 1)",
+            "a tenant of a shared collection has no shards of its own: remove sharding or use isolation Collection",
+            ".sharding.shards",
+            "FieldValueForbidden",
+        ),
+        CelRule(
+            "self.fields.filter(f, f.role == 'Title').size() >= 1",
+            "at least one field needs the role Title: results are shown and tokenised by it",
+            ".fields",
+            "FieldValueRequired",
+        ),
+        CelRule(
+            "!has(self.access) || self.access.all(a, self.access.exists_one(b, b.secretName == a.secretName))",
+            "two access entries name the same secretName: each entry needs a Secret of its own",
+            ".access",
+            "FieldValueDuplicate",
+        ),
+        CelRule(
+            "!has(self.access) || self.access.all(a, !has(a.direct) || !a.direct || a.role == 'Index')",
+            "direct is for writers only: an entry with role Search cannot be direct",
+            ".access",
+            "FieldValueForbidden",
+        ),
+    )
+
+    model: ModelReference
+    isolation: Isolation = "Collection"
+    placement: Placement = Field(default_factory=Placement)
+    sharding: Sharding = Field(default_factory=Sharding)
+    languages: Annotated[
+        tuple[Literal["en", "de", "fi", "fr", "es", "it", "nl", "sv"], ...], Field(min_length=1, max_length=8)
+    ] = ("en",)
+    fields: Annotated[
+        tuple[PayloadField, ...],
+        Field(
+            min_length=1,
+            max_length=64,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    document: Annotated[str, Field(min_length=1, max_length=1024)] = "{title}"
+    retrieval: RetrievalReference = Field(default_factory=RetrievalReference)
+    quotas: Quotas = Field(default_factory=Quotas)
+    access: Annotated[
+        tuple[AccessEntry, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    gate: TenantGate | None = None
+    deletion_policy: DeletionPolicy = "Retain"
+    deletion_protection: bool = False
+    undelete_window: Duration = "72h"
+    backup: Backup | None = None
+    paused: bool = False
+
+
+class BindingStatus(ApiModel):
+    """What the tenant's collection is bound to, read back from the collection."""
+
+    model: ShortText | None = None
+    revision: ShortText | None = None
+    encoder: ShortText | None = None
+    vector: ShortText | None = None
+    analyser: ShortText | None = None
+    profile: ShortText | None = None
+    since: Timestamp | None = None
+
+
+class IsolationStatus(ApiModel):
+    """Which tier serves the tenant, and who enforces its isolation."""
+
+    mode: Isolation
+    enforced_by: Literal["Database", "Gateway"]
+
+
+class UsageStatus(ApiModel):
+    """Estimated use; written when it moves by 1 % or more."""
+
+    points: Annotated[int, Field(ge=0)] = 0
+    points_quota_percent: Annotated[int, Field(ge=0)] | None = None
+    estimated: bool = True
+
+
+class RebuildStatus(ApiModel):
+    """The ReindexJob that the tenant waits for."""
+
+    reindex_job: Annotated[str, Field(max_length=63)]
+    reason: ShortText
+    attempt: Annotated[int, Field(ge=1)] = 1
+    target_space: ShortText | None = None
+    revision: ShortText | None = None
+    started_at: Timestamp | None = None
+
+
+class PreviousStatus(ApiModel):
+    """The side that a rollback would go back to, and until when it is kept."""
+
+    revision: ShortText | None = None
+    vector: ShortText | None = None
+    collection: ShortText | None = None
+    until: Timestamp | None = None
+
+
+class SearchTenantStatus(ApiModel):
+    """What the operator saw; `phase` is for people, code never branches on it."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    phase: ShortText | None = None
+    cell: ShortText | None = None
+    alias: ShortText | None = None
+    collection: ShortText | None = None
+    binding: BindingStatus | None = None
+    previous: PreviousStatus | None = None
+    isolation: IsolationStatus | None = None
+    usage: UsageStatus | None = None
+    rebuild: RebuildStatus | None = None
+    rebuild_attempts: Annotated[int, Field(ge=0)] | None = None
+    access_digest: Digest | None = None
+    access_renew_at: Timestamp | None = None
+    conditions: Conditions = ()
+
+
+class SearchTenant(ApiModel):
+    """One merchant's isolated, searchable collection and the model it is bound to."""
+
+    kind: ClassVar[str] = "SearchTenant"
+    plural: ClassVar[str] = "searchtenants"
+    short_names: ClassVar[tuple[str, ...]] = ("stn",)
+    scope: ClassVar[Literal["Namespaced", "Cluster"]] = "Namespaced"
+    name_limit: ClassVar[int] = 63
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        PrinterColumn("Phase", ".status.phase"),
+        PrinterColumn("Cell", ".status.cell"),
+        PrinterColumn("Model", ".status.binding.revision"),
+        PrinterColumn("Points", ".status.usage.points", "integer"),
+        PrinterColumn("Age", ".metadata.creationTimestamp", "date"),
+        PrinterColumn("Collection", ".status.collection", priority=1),
+        PrinterColumn("Isolation", ".status.isolation.mode", priority=1),
+        PrinterColumn("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+    )
+
+    metadata: ObjectMeta
+    spec: SearchTenantSpec
+    status: SearchTenantStatus = Field(default_factory=SearchTenantStatus)
