@@ -1,0 +1,1 @@
+"""A small controller runtime that knows no domain word: queue, cache, workers, Lease, resync, status, events."""
