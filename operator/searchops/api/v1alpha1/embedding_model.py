@@ -225,8 +225,11 @@ class RevisionStatus(ApiModel):
     engine_key: ShortText | None = None
     manifest_digest: ShortText | None = None
     backend: ShortText | None = None
-    anchors: ShortText | None = None
+    anchors: Annotated[str, Field(max_length=1024)] | None = None
+    probes: Annotated[str, Field(max_length=1024)] | None = None
+    evidence: Annotated[str, Field(max_length=1024)] | None = None
     promoted_at: Timestamp | None = None
+    retire_after: Timestamp | None = None
     attempt: Annotated[int, Field(ge=1)] = 1
 
 
@@ -318,7 +321,6 @@ class EmbeddingModelStatus(ApiModel):
     next_number: Annotated[int, Field(ge=1)] | None = None
     rejected: Annotated[tuple[RejectedStatus, ...], Field(max_length=20)] = ()
     history: Annotated[tuple[HistoryEntry, ...], Field(max_length=30)] = ()
-    approved: ShortText | None = None
     conditions: Conditions = ()
 
 

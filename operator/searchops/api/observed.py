@@ -1,0 +1,167 @@
+"""What the outside world looked like when it was read: cells, collections, servers, Jobs, Secrets.
+
+Plain frozen values that ports return and planners take; no client library's type ever gets past an adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class CellRegistration:
+    """One Qdrant cluster as its Secret registers it. The keys are not part of `repr`."""
+
+    name: str
+    labels: Mapping[str, str]
+    urls: tuple[str, ...]
+    grpc_port: int | None
+    max_collections: int
+    adoptable: frozenset[str] = frozenset()
+    ca_cert: str | None = field(default=None, repr=False)
+    api_key: str = field(default="", repr=False)
+
+    @property
+    def key_is_strong(self) -> bool:
+        """Every tenant holds a MAC of the key, so a short one can be found by guessing."""
+        return len(self.api_key.encode()) >= 32
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRegistration:
+    """A set of Triton servers as its Secret registers it."""
+
+    name: str
+    urls: tuple[str, ...]
+    grpc_urls: tuple[str, ...]
+    repository: str
+    accelerator: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellIdentity:
+    """Who owns a cell: written at first contact, compared ever after."""
+
+    fleet: str
+    cell: str
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """One cell as it answered, or why it did not."""
+
+    registration: CellRegistration
+    reachable: bool
+    error: str = ""
+    identity: CellIdentity | None = None
+    collections: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    maps_percent: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The cell's name."""
+        return self.registration.name
+
+
+@dataclass(frozen=True, slots=True)
+class StrictMode:
+    """The strict-mode limits that a tenant's collection declares; every one always written (null would keep it)."""
+
+    max_points: int
+    max_vector_bytes: int
+    reads_per_minute: int
+    writes_per_minute: int
+    upsert_batch: int
+    query_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionDesign:
+    """A collection as it should be created."""
+
+    name: str
+    dense: tuple[tuple[str, int], ...]
+    sparse: tuple[str, ...]
+    indexes: tuple[tuple[str, str], ...]
+    shards: int
+    replicas: int
+    strict: StrictMode
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """A collection as it is."""
+
+    name: str
+    points: int
+    dense: Mapping[str, int]
+    sparse: frozenset[str]
+    indexes: Mapping[str, str]
+    shards: int
+    replicas: int
+    strict: StrictMode | None
+    metadata: Mapping[str, str]
+    status: str = "green"
+    pending_updates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchProbe:
+    """The answer to a real query through the alias with a tenant's own token."""
+
+    ok: bool
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSecretState:
+    """A Secret under the name of an access entry."""
+
+    name: str
+    type: str
+    owner_uid: str
+    inputs_digest: str
+    renew_at: str
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A worker Job and what its Pods said."""
+
+    name: str
+    uid: str
+    owner_uid: str = ""
+    kind: str = ""
+    suspended: bool = False
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    complete: bool = False
+    failure: str = ""
+    failure_reason: str = ""
+    start_time: str = ""
+    completion_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """One Triton server of a pool: which models it has, in which state; or why it did not answer."""
+
+    url: str
+    grpc_url: str
+    reachable: bool
+    error: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def ready(self, model: str) -> bool:
+        """Whether the server says that it serves the model; inference proves it."""
+        return self.models.get(model) == "READY"

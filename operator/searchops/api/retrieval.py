@@ -1,0 +1,169 @@
+"""The retrieval contract: profiles, the analyser's identity, vector names, and the binding of a collection.
+
+A binding lives as one flat JSON value in the collection's metadata, so that one alias action or one metadata patch
+moves encoder, vector, fusion and analyser together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Annotated
+
+from pydantic import Field
+
+from searchops.api.meta import ApiModel
+
+ANALYSER_VERSION = "1"
+"""Raised by every change of tokens: the lexical vectors' names carry it, so old and new never mix."""
+
+PRODUCT_NAMESPACE = uuid.UUID("6f9c1e0a-6f3e-5d0e-9a55-2d3c5f1b7a10")
+ID_KEY = "_id"
+VERSION_KEY = "_version"
+DELETED_KEY = "_deleted"
+
+Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+class Weights(ApiModel):
+    """Weights of the legs in reciprocal rank fusion; 0 switches a leg off."""
+
+    lex: Weight = 1.0
+    tri: Weight = 1.0
+    dense: Weight = 1.0
+
+
+class Floors(ApiModel):
+    """Smallest score a leg's hit must have; unset means no floor."""
+
+    lex: Annotated[float, Field(ge=-1, le=1000)] | None = None
+    tri: Annotated[float, Field(ge=-1, le=1000)] | None = None
+    dense: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class CodeRouting(ApiModel):
+    """Whether a query that looks like a code goes to the lexical legs alone."""
+
+    enabled: bool = True
+    min_length: Annotated[int, Field(ge=1, le=64)] = 3
+
+
+class RetrievalProfile(ApiModel):
+    """Fusion, routing and floor settings, gated like a model: part of what a binding names."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    rrf_k: Annotated[int, Field(ge=1, le=1000)] = 60
+    weights: Weights = Field(default_factory=Weights)
+    floors: Floors = Field(default_factory=Floors)
+    prefetch_limit: Annotated[int, Field(ge=10, le=1000)] = 100
+    over_fetch: Annotated[int, Field(ge=1, le=10)] = 3
+    code_routing: CodeRouting = Field(default_factory=CodeRouting)
+
+
+BUILTIN_PROFILES: dict[str, RetrievalProfile] = {
+    "default": RetrievalProfile(
+        name="default", weights=Weights(lex=1.5, tri=0.5, dense=1.0), floors=Floors(dense=0.25)
+    ),
+    "plain": RetrievalProfile(name="plain"),
+}
+
+
+class AnalyserSettings(ApiModel):
+    """Everything that tokens and their weights depend on; any change is another pair of lexical vectors.
+
+    Attributes:
+        avg_len_lex: average number of word tokens in a document, measured per tenant where it is known.
+        avg_len_tri: average number of trigrams in a document.
+    """
+
+    version: str = ANALYSER_VERSION
+    languages: tuple[str, ...] = ("en",)
+    lexicon_digest: str = ""
+    avg_len_lex: float = 16.0
+    avg_len_tri: float = 90.0
+
+    @property
+    def analyser_id(self) -> str:
+        """Eight hex digits that stand for these settings in the names of vectors."""
+        parts = (
+            self.version,
+            ",".join(self.languages),
+            self.lexicon_digest,
+            f"{self.avg_len_lex:.3f}",
+            f"{self.avg_len_tri:.3f}",
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def lexical_vector(analyser_id: str) -> str:
+    """Name of the BM25 vector."""
+    return f"lex-{analyser_id}"
+
+
+def trigram_vector(analyser_id: str) -> str:
+    """Name of the character-trigram vector."""
+    return f"tri-{analyser_id}"
+
+
+def dense_vector(space: str) -> str:
+    """Name of the dense vector of a space: a query encoded by another model asks for a vector that is not there."""
+    return f"d-{space}"
+
+
+def point_id(product_id: str) -> str:
+    """The point of a product: the same product always lands on the same point."""
+    return str(uuid.uuid5(PRODUCT_NAMESPACE, product_id))
+
+
+class FieldRoles(ApiModel):
+    """Which payload fields play which role."""
+
+    code: tuple[str, ...] = ()
+    title: tuple[str, ...] = ("title",)
+    body: tuple[str, ...] = ()
+    filter: tuple[str, ...] = ()
+
+
+class Binding(ApiModel):
+    """What a collection is searched with. Without an encoder it is the lexical binding.
+
+    Attributes:
+        side: alias of the side that this binding's vectors stand on (``<alias>@a`` or ``<alias>@b``).
+        since: RFC 3339 time at which this value was written.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    encoder: str | None = None
+    vector: str | None = None
+    dimension: int | None = None
+    manifest_digest: str | None = None
+    analyser: AnalyserSettings = Field(default_factory=AnalyserSettings)
+    profile: RetrievalProfile
+    document: str = "{title}"
+    fields: FieldRoles = Field(default_factory=FieldRoles)
+    side: str | None = None
+    since: str = ""
+
+    @property
+    def analyser_id(self) -> str:
+        """Eight hex digits in the names of the lexical vectors."""
+        return self.analyser.analyser_id
+
+    @property
+    def lexical_only(self) -> bool:
+        """Whether no dense leg is bound."""
+        return self.encoder is None
+
+    def to_metadata(self) -> str:
+        """The one flat value of the metadata key, canonical so that equal bindings are equal strings."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+    @classmethod
+    def from_metadata(cls, text: str) -> Binding:
+        """The binding that `to_metadata` wrote.
+
+        Raises:
+            pydantic.ValidationError: where the value is not a binding.
+        """
+        return cls.model_validate_json(text)

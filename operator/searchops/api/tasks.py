@@ -1,0 +1,237 @@
+"""What a worker Job is given, and what it answers.
+
+A task goes in as JSON in ``SEARCHOPS_TASK``; it never carries a secret. The answer is written to the task's result URI
+*first*, then as termination message (at most 4 KiB). A complete Job with neither is a new attempt, never a verdict.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from searchops.api.meta import ApiModel, ArtifactReference
+from searchops.api.retrieval import Binding, RetrievalProfile
+from searchops.api.v1alpha1.embedding_model import Backend, ChangeKind, HoldoutReference, Margins, Outcome, Precision
+
+TASK_VARIABLE = "SEARCHOPS_TASK"
+TOKEN_VARIABLE = "SEARCHOPS_CELL_TOKEN"  # noqa: S105 - the name of a variable, not a secret
+SLICE_VARIABLE = "JOB_COMPLETION_INDEX"
+TERMINATION_VARIABLE = "SEARCHOPS_TERMINATION_LOG"
+TERMINATION_LIMIT = 4096
+
+EXIT_OK = 0
+EXIT_RETRY = 1
+EXIT_BAD_TASK = 64
+EXIT_BAD_CHECKPOINT = 40
+EXIT_DIGEST_MISMATCH = 41
+EXIT_EXPORT = 42
+EXIT_PARSE = 43
+EXIT_ENGINE = 44
+EXIT_ACCURACY = 45
+EXIT_NO_GPU = 46
+EXIT_PUBLISH = 47
+EXIT_BAD_MODEL = 50
+EXIT_TOO_MANY_FAILURES = 51
+EXIT_SOURCE_UNREADABLE = 52
+FINAL_EXIT_CODES = (
+    EXIT_BAD_TASK,
+    EXIT_BAD_CHECKPOINT,
+    EXIT_DIGEST_MISMATCH,
+    EXIT_EXPORT,
+    EXIT_PARSE,
+    EXIT_ENGINE,
+    EXIT_ACCURACY,
+    EXIT_NO_GPU,
+    EXIT_BAD_MODEL,
+    EXIT_TOO_MANY_FAILURES,
+    EXIT_SOURCE_UNREADABLE,
+)
+"""Exit codes that a second try cannot mend: the Job's podFailurePolicy fails it at once."""
+
+
+class EngineProfile(ApiModel):
+    """The engine settings of one revision."""
+
+    backend: Backend
+    precision: Precision
+    max_batch: int
+    buckets: tuple[int, ...]
+
+
+class Founder(ApiModel):
+    """A known space and the stored reference vectors of the revision that founded it."""
+
+    space: str
+    anchors: str
+
+
+class BuildTask(ApiModel):
+    """Checkpoint -> ONNX -> engine -> accuracy report -> manifest -> published models.
+
+    Attributes:
+        repositories: folders (as the worker sees them) of the pools to publish into.
+        artifacts: URI prefix of this revision: ONNX, manifest, anchors and probes are kept there.
+        holdouts: their texts are encoded for the accuracy report and as anchors.
+        founders: spaces that the candidate may prove to be the same as.
+    """
+
+    kind: Literal["build"] = "build"
+    model: str
+    revision: str
+    number: int
+    source: ArtifactReference
+    engine: EngineProfile
+    accelerator: str = "cpu"
+    repositories: tuple[str, ...]
+    artifacts: str
+    holdouts: tuple[HoldoutReference, ...] = ()
+    founders: tuple[Founder, ...] = ()
+    result_uri: str
+
+
+class AccuracyReport(ApiModel):
+    """Served against FP32 reference vectors."""
+
+    texts: int
+    min_cosine: float
+    mean_cosine: float
+
+
+class BuildResult(ApiModel):
+    """What the build made, or where it stopped.
+
+    Attributes:
+        exit_code: 0, or the stage that failed (``EXIT_*``).
+        anchor_cosine: for each founder's space, the smallest cosine of any anchor.
+        probes: URI of a JSON file ``{"texts": […], "vectors": [[…]]}`` with FP32 reference vectors for verification.
+    """
+
+    kind: Literal["build"] = "build"
+    revision: str
+    exit_code: int = 0
+    message: str = ""
+    backend: str = ""
+    backend_reason: str = ""
+    precision: str = ""
+    precision_reason: str = ""
+    engine_key: str = ""
+    manifest_digest: str = ""
+    fingerprint: str = ""
+    dimension: int = 0
+    max_tokens: int = 0
+    anchors: str = ""
+    probes: str = ""
+    anchor_cosine: dict[str, float] = Field(default_factory=dict)
+    accuracy: AccuracyReport | None = None
+
+
+class Arm(ApiModel):
+    """One side of the comparison; without an encoder it is the lexical binding."""
+
+    revision: str
+    encoder: str | None = None
+    space: str | None = None
+    dimension: int | None = None
+
+
+class EvaluateTask(ApiModel):
+    """Both arms through the served path on the same holdout, catalogue, fusion and seed.
+
+    Attributes:
+        servers: gRPC addresses (``host:port``) of the canary pool's servers.
+        profile: the pinned retrieval profile, given whole.
+        attempts: earlier digests tried on this holdout's gate part within 30 days (wear).
+        anchored: URIs of evidence documents of the last five promoted revisions (gate A').
+        embeddings: URI prefix where catalogue embeddings are kept per space.
+    """
+
+    kind: Literal["evaluate"] = "evaluate"
+    model: str
+    change: ChangeKind
+    incumbent: Arm
+    candidate: Arm
+    servers: tuple[str, ...]
+    holdouts: tuple[HoldoutReference, ...]
+    margins: Margins
+    profile: RetrievalProfile
+    seed: int = 20261124
+    attempts: int = 0
+    anchored: tuple[str, ...] = ()
+    embeddings: str
+    evidence_uri: str
+    result_uri: str
+
+
+class EvaluateResult(ApiModel):
+    """The verdict in at most 4 KiB; everything else is in the evidence document."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    revision: str
+    outcome: Outcome
+    reason: str = ""
+    message: str = ""
+    lost: int = 0
+    of: int = 0
+    loss_bound: str = ""
+    ndcg_delta: str = ""
+    ndcg_interval: tuple[str, ...] = ()
+    evidence_uri: str = ""
+    evidence_digest: str = ""
+
+
+class CellAddress(ApiModel):
+    """How a worker reaches a cell; its token comes in ``SEARCHOPS_CELL_TOKEN``."""
+
+    url: str
+    grpc_port: int | None = None
+    ca_cert: str | None = None
+
+
+class ReindexTask(ApiModel):
+    """Re-embed one tenant: read a slice, encode, write.
+
+    Attributes:
+        target: the binding that the new side will have: its analyser and document template are applied.
+        target_collection: physical collection or side alias that is written; for NamedVector the live alias.
+        manifest_digest: the served model must carry this digest, or the worker refuses (exit 50).
+        state: URI prefix for cursors, dead letters and slice results of this Job.
+    """
+
+    kind: Literal["reindex"] = "reindex"
+    tenant: str
+    strategy: Literal["NamedVector", "BlueGreen"]
+    cell: CellAddress
+    source_collection: str | None = None
+    source_uri: str | None = None
+    target_collection: str
+    target: Binding
+    manifest_digest: str | None = None
+    servers: tuple[str, ...] = ()
+    slices: int
+    batch: Annotated[int, Field(ge=1, le=1024)] = 64
+    max_points_per_second: int = 0
+    max_failed_percent: str = "0.5"
+    state: str
+    result_uri: str
+
+
+class SliceResult(ApiModel):
+    """What one slice of a reindex did; written to ``<result_uri>/slice-<i>.json``."""
+
+    kind: Literal["reindex"] = "reindex"
+    slice: int
+    documents: int = 0
+    embedded: int = 0
+    failed: int = 0
+    sampled: int = 0
+    sample_min_cosine: float | None = None
+    exit_code: int = 0
+    message: str = ""
+    seconds: float = 0.0
+
+
+Task = Annotated[BuildTask | EvaluateTask | ReindexTask, Field(discriminator="kind")]
+TASK: TypeAdapter[BuildTask | EvaluateTask | ReindexTask] = TypeAdapter(Task)
+Answer = Annotated[BuildResult | EvaluateResult | SliceResult, Field(discriminator="kind")]
+ANSWER: TypeAdapter[BuildResult | EvaluateResult | SliceResult] = TypeAdapter(Answer)

@@ -1,0 +1,244 @@
+"""What the controllers need of the world, as Protocols; `searchops.adapters` fills them.
+
+Every method has a deadline of its own inside the adapter and raises only `searchops.runtime.errors`. A write that
+timed out is *unknown*: the caller reads before it repeats.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from searchops.api.observed import (
+        AccessSecretState,
+        CellIdentity,
+        CellRegistration,
+        CellState,
+        CollectionDesign,
+        CollectionState,
+        JobState,
+        PoolRegistration,
+        SearchProbe,
+        ServerState,
+        StrictMode,
+    )
+
+
+class CellReader(Protocol):
+    """Reads of one cell."""
+
+    async def survey(self, cell: CellRegistration) -> CellState:
+        """Collections, aliases and identity; an unreachable cell is an answer, not an exception."""
+        ...
+
+    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
+        """One collection, or None where it does not exist."""
+        ...
+
+    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
+        """Exact number of live points, or of those that lack the named vector."""
+        ...
+
+    async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
+        """A real sparse query through the alias with the tenant's own token."""
+        ...
+
+
+class CellWriter(Protocol):
+    """DDL and metadata of one cell; serial per cell."""
+
+    async def claim(self, cell: CellRegistration, identity: CellIdentity) -> None:
+        """Write the cell's identity where none is there; a different one raises Terminal."""
+        ...
+
+    async def create_collection(self, cell: CellRegistration, design: CollectionDesign) -> None:
+        """Create with vectors, strict mode and metadata; an existing equal one of ours is success."""
+        ...
+
+    async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
+        """Payload index on a field; the same again is a no-op."""
+        ...
+
+    async def point_alias(self, cell: CellRegistration, alias: str, collection: str) -> None:
+        """Create or move one alias, in one action, and read it back."""
+        ...
+
+    async def remove_alias(self, cell: CellRegistration, alias: str) -> None:
+        """Remove an alias; a missing one is success."""
+        ...
+
+    async def patch_metadata(
+        self, cell: CellRegistration, collection: str, metadata: Mapping[str, str | None], strict: StrictMode | None
+    ) -> None:
+        """One PATCH of flat metadata keys (None removes) and, where given, strict mode; read back."""
+        ...
+
+    async def add_vector(self, cell: CellRegistration, collection: str, vector: str, dimension: int) -> None:
+        """Add a named dense vector; an existing one of the same size is success."""
+        ...
+
+    async def remove_vector(self, cell: CellRegistration, collection: str, vector: str) -> None:
+        """Remove a named vector; a missing one is success."""
+        ...
+
+    async def drop_collection(self, cell: CellRegistration, collection: str) -> None:
+        """Drop a collection; a missing one is success. The caller has proved that it is ours."""
+        ...
+
+
+class CellDirectory(Protocol):
+    """The cells and pools that are registered as Secrets in the operator's namespace."""
+
+    def cells(self) -> Mapping[str, CellRegistration]:
+        """Every registered cell by name."""
+        ...
+
+    def pools(self) -> Mapping[str, PoolRegistration]:
+        """Every registered pool by name."""
+        ...
+
+
+class ModelServers(Protocol):
+    """The Triton servers of a pool, each on its own."""
+
+    async def survey(self, pool: PoolRegistration) -> tuple[ServerState, ...]:
+        """Every server with the state of each model in its repository index."""
+        ...
+
+    async def load(self, server: ServerState, model: str) -> None:
+        """Ask one server to load one model; success is proved by the next survey, not by the answer."""
+        ...
+
+    async def unload(self, server: ServerState, model: str) -> None:
+        """Ask one server to unload one model."""
+        ...
+
+    async def infer(self, server: ServerState, model: str, texts: Sequence[str]) -> list[list[float]]:
+        """Encode texts with the text model of one server."""
+        ...
+
+
+class ObjectWriter(Protocol):
+    """Writes to our own kinds; every one guarded by resourceVersion."""
+
+    async def patch_status(self, plural: str, namespace: str, name: str, body: Mapping[str, Any]) -> str:
+        """Merge-patch ``/status``; returns the new resourceVersion."""
+        ...
+
+    async def patch_metadata(self, plural: str, namespace: str, name: str, body: Mapping[str, Any]) -> str:
+        """Merge-patch ``metadata``; returns the new resourceVersion."""
+        ...
+
+
+class ObjectReader(Protocol):
+    """Live reads of our own kinds, for decisions that must not rest on a cache."""
+
+    async def get(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """The live object, or None on 404."""
+        ...
+
+    async def cluster_uid(self) -> str:
+        """Uid of the namespace kube-system: the identity of this Kubernetes cluster."""
+        ...
+
+    async def namespace_uid(self, namespace: str) -> str:
+        """Uid of a namespace."""
+        ...
+
+
+class AccessSecrets(Protocol):
+    """Secrets with tenants' tokens."""
+
+    async def read(self, namespace: str, name: str) -> AccessSecretState | None:
+        """The Secret under this name, whoever owns it."""
+        ...
+
+    async def write(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        owner: Mapping[str, str],
+        data: Mapping[str, str],
+        annotations: Mapping[str, str],
+    ) -> None:
+        """Create or replace a Secret of ours; one that is not ours raises Terminal."""
+        ...
+
+    async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
+        """Delete a Secret only where type and owner are ours."""
+        ...
+
+
+class TokenSigner(Protocol):
+    """Signs scoped tokens with a cell's key."""
+
+    def sign(self, cell: CellRegistration, claims: Mapping[str, Any]) -> str:
+        """HS256 JWT; refuses claims without ``access``."""
+        ...
+
+
+class Jobs(Protocol):
+    """Worker Jobs in the operator's namespace."""
+
+    async def get(self, name: str) -> JobState | None:
+        """The Job's state, or None."""
+        ...
+
+    async def create(self, manifest: Mapping[str, Any], secret: Mapping[str, str] | None) -> None:
+        """Create once; an existing Job of that name is success. `secret` becomes a Secret owned by the Job."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete with its Pods, in the background; a missing one is success."""
+        ...
+
+    async def answers(self, name: str) -> tuple[str, ...]:
+        """Termination messages of the Job's finished Pods, newest first."""
+        ...
+
+    def pod_template(self, name: str) -> Mapping[str, Any] | None:
+        """A PodTemplate of the operator's namespace from the cache."""
+        ...
+
+
+class ReindexJobs(Protocol):
+    """ReindexJobs that tenants make."""
+
+    async def create(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Create once; an existing one of that name is success."""
+        ...
+
+    async def delete(self, namespace: str, name: str) -> None:
+        """Delete; a missing one is success."""
+        ...
+
+
+class Artifacts(Protocol):
+    """The artifact store."""
+
+    async def read(self, uri: str, *, limit: int = 4_194_304) -> bytes | None:
+        """The bytes at a URI, or None where nothing is there."""
+        ...
+
+
+class StateMaps(Protocol):
+    """ConfigMaps that keep what must survive a lost status."""
+
+    async def read(self, name: str) -> dict[str, str] | None:
+        """The data, or None."""
+        ...
+
+    async def write(self, name: str, data: Mapping[str, str]) -> None:
+        """Create or replace the data."""
+        ...
+
+
+class EventRecorder(Protocol):
+    """Kubernetes events, from a closed list, on transitions only."""
+
+    def record(self, reference: Mapping[str, str], reason: str, message: str, *, warning: bool = False) -> None:
+        """Queue an event; never blocks."""
+        ...
