@@ -1,0 +1,261 @@
+"""The API without a protocol: access, name resolution, strict mode, then the engine. REST and gRPC both call it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client.http import models
+
+from searchops_sandbox.qdrant import translate
+from searchops_sandbox.qdrant.access import Access, Need
+from searchops_sandbox.qdrant.errors import ApiError, bad_request, not_found, wrong_input
+from searchops_sandbox.qdrant.strict import conditions_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from searchops_sandbox.qdrant.collection import Collection
+    from searchops_sandbox.qdrant.store import Store
+
+
+class Service:
+    """Operations on one cell.
+
+    Args:
+        store: what the cell holds.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def value_exists(self, name: str, matches: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a collection has a point with all these payload values (the `value_exists` claim).
+
+        Raises:
+            ApiError: 403, plain, where the collection is missing.
+        """
+        try:
+            collection = self.store.resolve(name)
+        except ApiError as error:
+            raise ApiError(403, "Invalid JWT, stateful validation failed", plain=True) from error
+        conditions: list[models.Condition] = [
+            models.FieldCondition(key=m["key"], match=models.MatchValue(value=m["value"])) for m in matches
+        ]
+        return collection.count(models.CountRequest(filter=models.Filter(must=conditions), exact=True)) > 0
+
+    def collection(self, access: Access, name: str, need: Need) -> Collection:
+        """Check the name in the request, then resolve it.
+
+        Raises:
+            ApiError: 403 or 404.
+        """
+        access.check(name, need)
+        return self.store.resolve(name)
+
+    def names(self, access: Access) -> list[str]:
+        """Collections that these rights may see."""
+        return sorted(name for name in self.store.collections if access.sees(name))
+
+    def exists(self, access: Access, name: str) -> bool:
+        """Whether a collection or alias of that name exists."""
+        access.check(name, Need.READ)
+        return name in self.store.collections or name in self.store.aliases
+
+    # Writes
+
+    def _writable(self, access: Access, name: str, shard_key: Any) -> Collection:
+        collection = self.collection(access, name, Need.POINTS)
+        if shard_key is not None:
+            raise wrong_input(f"Shard key {json.dumps(shard_key, default=str)} not found")
+        if collection.custom_sharding:
+            raise wrong_input("Shard key not specified")
+        return collection
+
+    @staticmethod
+    def _done(collection: Collection, wait: bool) -> dict[str, Any]:
+        return {"operation_id": collection.next_operation(), "status": "completed" if wait else "acknowledged"}
+
+    def upsert(
+        self, access: Access, name: str, body: models.PointsList | models.PointsBatch, wait: bool
+    ) -> dict[str, Any]:
+        """Insert or replace points."""
+        collection = self._writable(access, name, body.shard_key)
+        points = body.points if isinstance(body, models.PointsList) else _rows(body.batch)
+        strict = collection.strict
+        strict.limit(len(points), "upsert_max_batchsize", "upsert limit")
+        strict.check_sizes(collection)
+        strict.take_write(len(points))
+        collection.upsert(points, body.update_filter, body.update_mode)
+        return self._done(collection, wait)
+
+    def update_vectors(self, access: Access, name: str, body: models.UpdateVectors, wait: bool) -> dict[str, Any]:
+        """Replace single vectors of points."""
+        collection = self._writable(access, name, body.shard_key)
+        strict = collection.strict
+        strict.limit(len(body.points), "upsert_max_batchsize", "update limit")
+        strict.check_sizes(collection)
+        strict.take_write(len(body.points))
+        collection.update_vectors(body.points, body.update_filter)
+        return self._done(collection, wait)
+
+    def _selection(self, access: Access, name: str, body: Any) -> Collection:
+        collection = self._writable(access, name, body.shard_key)
+        only = getattr(body, "filter", None)
+        collection.strict.check_filter(only, collection, update=True)
+        ids = getattr(body, "points", None)
+        if ids is None and only is not None:
+            affected = collection.count(models.CountRequest(filter=only, exact=True))
+        else:
+            affected = len(ids or [])
+        collection.strict.take_write(affected)
+        return collection
+
+    def delete(self, access: Access, name: str, body: Any, wait: bool) -> dict[str, Any]:
+        """Delete points by ids or filter."""
+        collection = self._selection(access, name, body)
+        collection.delete_points(body)
+        return self._done(collection, wait)
+
+    def set_payload(
+        self, access: Access, name: str, body: models.SetPayload, wait: bool, *, overwrite: bool = False
+    ) -> dict[str, Any]:
+        """Merge into or replace payloads."""
+        collection = self._selection(access, name, body)
+        collection.strict.check_sizes(collection)
+        collection.set_payload(body, overwrite=overwrite)
+        return self._done(collection, wait)
+
+    def delete_payload(self, access: Access, name: str, body: models.DeletePayload, wait: bool) -> dict[str, Any]:
+        """Remove payload keys."""
+        collection = self._selection(access, name, body)
+        collection.delete_payload(body)
+        return self._done(collection, wait)
+
+    def clear_payload(self, access: Access, name: str, body: Any, wait: bool) -> dict[str, Any]:
+        """Remove whole payloads."""
+        collection = self._selection(access, name, body)
+        collection.clear_payload(body)
+        return self._done(collection, wait)
+
+    def delete_vectors(self, access: Access, name: str, body: models.DeleteVectors, wait: bool) -> dict[str, Any]:
+        """Remove named vectors from points."""
+        collection = self._selection(access, name, body)
+        collection.delete_vectors(body)
+        return self._done(collection, wait)
+
+    def batch(self, access: Access, name: str, body: models.UpdateOperations, wait: bool) -> list[dict[str, Any]]:
+        """Several updates in order; those before a bad one stay applied."""
+        results = []
+        for operation in body.operations:
+            match operation:
+                case models.UpsertOperation():
+                    result = self.upsert(access, name, operation.upsert, wait)
+                case models.DeleteOperation():
+                    result = self.delete(access, name, operation.delete, wait)
+                case models.SetPayloadOperation():
+                    result = self.set_payload(access, name, operation.set_payload, wait)
+                case models.OverwritePayloadOperation():
+                    result = self.set_payload(access, name, operation.overwrite_payload, wait, overwrite=True)
+                case models.DeletePayloadOperation():
+                    result = self.delete_payload(access, name, operation.delete_payload, wait)
+                case models.ClearPayloadOperation():
+                    result = self.clear_payload(access, name, operation.clear_payload, wait)
+                case models.UpdateVectorsOperation():
+                    result = self.update_vectors(access, name, operation.update_vectors, wait)
+                case models.DeleteVectorsOperation():
+                    result = self.delete_vectors(access, name, operation.delete_vectors, wait)
+            results.append(result)
+        return results
+
+    # Reads
+
+    def _readable(self, access: Access, name: str, shard_key: Any) -> Collection:
+        collection = self.collection(access, name, Need.READ)
+        if isinstance(shard_key, models.ShardKeyWithFallback):
+            target, fallback = json.dumps(shard_key.target), json.dumps(shard_key.fallback)
+            raise not_found(f"Neither target shard key {target} nor fallback shard key {fallback} exist not found")
+        if shard_key is not None:
+            raise bad_request(f"Shard key {json.dumps(shard_key)} not found")
+        return collection
+
+    def retrieve(self, access: Access, name: str, body: models.PointRequest) -> list[dict[str, Any]]:
+        """Points by id."""
+        collection = self._readable(access, name, body.shard_key)
+        collection.strict.limit(len(body.ids), "max_query_limit", "limit")
+        collection.strict.take_read(len(body.ids))
+        return collection.retrieve(body.ids, body.with_payload, body.with_vector)
+
+    def scroll(self, access: Access, name: str, body: models.ScrollRequest) -> dict[str, Any]:
+        """A page of points."""
+        collection = self._readable(access, name, body.shard_key)
+        collection.strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
+        collection.strict.check_filter(body.filter, collection, update=False)
+        collection.strict.take_read(1 + conditions_count(body.filter))
+        return collection.scroll(body)
+
+    def count(self, access: Access, name: str, body: models.CountRequest) -> int:
+        """Number of points."""
+        collection = self._readable(access, name, body.shard_key)
+        collection.strict.check_filter(body.filter, collection, update=False)
+        collection.strict.take_read(1 + conditions_count(body.filter))
+        return collection.count(body)
+
+    def facet(self, access: Access, name: str, body: models.FacetRequest) -> list[dict[str, Any]]:
+        """Values of a field."""
+        collection = self._readable(access, name, body.shard_key)
+        collection.strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
+        collection.strict.check_filter(body.filter, collection, update=False)
+        collection.strict.take_read(1 + conditions_count(body.filter))
+        return collection.facet(body)
+
+    def query(
+        self, access: Access, name: str, requests: list[models.QueryRequest], *, batch: bool = False
+    ) -> list[list[dict[str, Any]]]:
+        """Universal queries."""
+        collection = self.collection(access, name, Need.READ)
+        if batch:
+            collection.strict.limit(len(requests), "search_max_batchsize", "search batch size")
+        cost = 0
+        for request in requests:
+            self._readable(access, name, request.shard_key)
+            _check_query(request, collection)
+            cost += query_cost(request, 0)
+        collection.strict.take_read(cost)
+        return collection.query(requests)
+
+
+def _check_query(body: models.QueryRequest | models.Prefetch, collection: Collection) -> None:
+    strict = collection.strict
+    strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
+    strict.check_filter(body.filter, collection, update=False)
+    strict.check_params(body.params)
+    for leg in translate.as_list(body.prefetch):
+        _check_query(leg, collection)
+
+
+def query_cost(body: models.QueryRequest | models.Prefetch, inherited: int) -> int:
+    """Read tokens of a query: each leg that searches costs one and one for each condition of its filters."""
+    conditions = inherited + conditions_count(body.filter)
+    legs = translate.as_list(body.prefetch)
+    if not legs:
+        return 1 + conditions
+    return sum(query_cost(leg, conditions) for leg in legs)
+
+
+def _rows(batch: models.Batch) -> list[models.PointStruct]:
+    count = len(batch.ids)
+    payloads: Sequence[Any] = batch.payloads or [None] * count
+    if isinstance(batch.vectors, dict):
+        columns = batch.vectors
+        uneven = any(len(column) != count for column in columns.values())
+        vectors: list[Any] = [{}] * count if uneven else [{n: c[i] for n, c in columns.items()} for i in range(count)]
+    else:
+        vectors = list(batch.vectors)
+        uneven = len(vectors) != count
+    if uneven or len(payloads) != count:
+        raise ApiError(422, "Validation error in JSON body: [batch: number of ids, vectors and payloads must be equal]")
+    return [
+        models.PointStruct(id=ident, vector=vector, payload=payload)
+        for ident, vector, payload in zip(batch.ids, vectors, payloads, strict=True)
+    ]
