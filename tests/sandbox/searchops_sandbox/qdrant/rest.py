@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
@@ -51,7 +53,7 @@ class Call:
     @property
     def name(self) -> str:
         """The collection or alias, as the request names it."""
-        return str(self.request.path_params["name"])
+        return str(self.request.path_params["name"]).replace("%2F", "/")
 
     def body(self, kind: Any, default: Any = None) -> Any:
         """The body as a model.
@@ -338,6 +340,10 @@ def _refuse(call: Call) -> Any:
 def _with_faults(app: ASGIApp, faults: FaultTable) -> ASGIApp:
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         fault = None
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            # An encoded slash belongs to a name and must not split the path.
+            raw = scope["raw_path"].decode("ascii").split("?")[0]
+            scope = {**scope, "path": unquote(re.sub("%2f", "%252F", raw, flags=re.IGNORECASE))}
         if scope["type"] == "http" and scope["path"] != FAULTS_PATH:
             fault = faults.take(scope["method"], scope["path"])
         if fault is None:

@@ -1,0 +1,37 @@
+"""Servers under contract: the sandbox's double always, a real server where `QDRANT_URL` names one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest_asyncio
+
+from searchops_sandbox.qdrant.cell import QdrantCell
+from searchops_sandbox.qdrant.replay import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import pytest
+
+API_KEY = "contract-suite-key-of-32-characters!"
+
+
+def servers() -> list[str]:
+    return ["double", "real"] if os.environ.get("QDRANT_URL") else ["double"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=servers())
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    if request.param == "real":
+        url = os.environ["QDRANT_URL"].rstrip("/")
+        port = int(os.environ.get("QDRANT_GRPC_PORT", "6334"))
+        yield Server(url, port, os.environ.get("QDRANT_API_KEY", ""), double=False)
+        return
+    cell = QdrantCell("contract", folder=tmp_path_factory.mktemp("cell"), api_key=API_KEY)
+    await cell.start()
+    try:
+        yield Server(cell.rest_url, cell.grpc_port, cell.api_key, double=cell.is_double)
+    finally:
+        await cell.stop()
