@@ -261,6 +261,7 @@ class SearchTenantStatus(ApiModel):
     rebuild_attempts: Annotated[int, Field(ge=0)] | None = None
     access_digest: Digest | None = None
     access_renew_at: Timestamp | None = None
+    access_secrets: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=32)] = ()
     conditions: Conditions = ()
 
 

@@ -1,0 +1,138 @@
+"""What a model's plan is made from, and what it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from searchops.api.observed import JobState, PoolRegistration, ServerState
+    from searchops.api.retrieval import RetrievalProfile
+    from searchops.api.tasks import BuildResult, EvaluateResult
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+    from searchops.planning.jobs import JobOrder, TemplateProblem
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """A pool and each of its servers.
+
+    Attributes:
+        inference: per (server URL, revision): "" where a real inference matched the reference vectors, else why not.
+    """
+
+    registration: PoolRegistration
+    servers: tuple[ServerState, ...]
+    inference: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantFact:
+    """One tenant that names the model, as its last status says."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    bound: str | None = None
+    previous: str | None = None
+    rebuilding: bool = False
+    failed: bool = False
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """A worker Job of the candidate and its answer."""
+
+    name: str
+    state: JobState | None = None
+    problem: TemplateProblem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Everything that a pass over one EmbeddingModel read."""
+
+    artifacts: str
+    profile: RetrievalProfile | None
+    serving: PoolFacts | None
+    canary: PoolFacts | None
+    build: JobFacts | None = None
+    build_result: BuildResult | None = None
+    gate: JobFacts | None = None
+    gate_result: EvaluateResult | None = None
+    tenants: tuple[TenantFact, ...] = ()
+    stored: EmbeddingModelStatus | None = None
+    source_allowed: bool = True
+    bindings_of_this_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    """Keep the object until its models are unloaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """Let the object go: the last write."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteState:
+    """Keep what must survive a lost status, before the status is written."""
+
+    status: EmbeddingModelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Create a worker Job once."""
+
+    order: JobOrder
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete a worker Job that nobody waits for any more."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Load one Triton model on one server."""
+
+    server: ServerState
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModel:
+    """Unload one Triton model from one server."""
+
+    server: ServerState
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmitEvent:
+    """Tell a transition."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+ModelAction = AddFinalizer | RemoveFinalizer | WriteState | CreateJob | DeleteJob | LoadModel | UnloadModel | EmitEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """What to do, what to say, and when to look again (None: when something changes)."""
+
+    actions: tuple[ModelAction, ...]
+    status: EmbeddingModelStatus | None
+    requeue_after: float | None = None

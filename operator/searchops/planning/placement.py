@@ -1,0 +1,108 @@
+"""Which cell a tenant goes to: sticky, never overfilled, ties to the emptiest and then by hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from searchops.planning.names import short_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from searchops.api.meta import LabelSelector
+    from searchops.api.observed import CellState
+
+USABLE_SHARE = 0.8
+MAPS_LIMIT_PERCENT = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The cell that was chosen or found."""
+
+    cell: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlaced:
+    """Why no cell was chosen; `waiting` says that an unanswered cell stands in the way."""
+
+    message: str
+    waiting: bool = False
+    no_match: bool = False
+
+
+def usable(cell: CellState) -> int:
+    """Collections that may stand on a cell: 80 % of its cap, the rest is room for second generations."""
+    return int(cell.registration.max_collections * USABLE_SHARE)
+
+
+def place(
+    selector: LabelSelector,
+    cells: Sequence[CellState],
+    *,
+    alias: str,
+    grants: Mapping[str, int],
+    identity_ok: Mapping[str, bool],
+) -> Placed | NotPlaced:
+    """Choose a cell for a tenant that has neither annotation nor status.
+
+    An alias of our name in any cell *is* the tenant's cell (a restore, a cluster move), and while a matching cell has
+    not answered nothing is placed: the alias may be there.
+
+    Args:
+        selector: which cells are allowed.
+        cells: every registered cell as it answered.
+        alias: the tenant's public name.
+        grants: placements per cell that no read shows yet.
+        identity_ok: whether the cell's identity is ours (or unclaimed).
+    """
+    owners = [cell.name for cell in cells if cell.reachable and alias in cell.aliases]
+    if owners:
+        return Placed(sorted(owners)[0])
+    matching = [cell for cell in cells if selector.matches(dict(cell.registration.labels))]
+    if not matching:
+        return NotPlaced(
+            f"spec.placement.cellSelector {selector.to_wire()} matches none of the {len(cells)} cells "
+            f"({', '.join(sorted(cell.name for cell in cells)) or 'none'}); label a cell's Secret or change it",
+            no_match=True,
+        )
+    silent = [cell for cell in matching if not cell.reachable]
+    if silent:
+        return NotPlaced(
+            f"cell {silent[0].name} has not answered ({silent[0].error}); nothing is placed until it does, because "
+            f"the alias {alias} may be there",
+            waiting=True,
+        )
+    fitting = [cell for cell in matching if _fits(cell, grants.get(cell.name, 0), identity_ok.get(cell.name, False))]
+    if not fitting:
+        numbers = "; ".join(
+            _numbers(cell, grants.get(cell.name, 0), identity_ok.get(cell.name, False)) for cell in matching
+        )
+        return NotPlaced(f"no matching cell has room: {numbers}; add a cell or raise maxCollections in its Secret")
+    best = min(
+        fitting, key=lambda cell: (_load(cell, grants.get(cell.name, 0)), short_hash(alias, cell.name, length=8))
+    )
+    return Placed(best.name)
+
+
+def _load(cell: CellState, granted: int) -> float:
+    return (len(cell.collections) + granted) / max(1, usable(cell))
+
+
+def _fits(cell: CellState, granted: int, identity_ok: bool) -> bool:
+    roomy = len(cell.collections) + granted < usable(cell)
+    maps_ok = cell.maps_percent is None or cell.maps_percent < MAPS_LIMIT_PERCENT
+    return roomy and maps_ok and identity_ok and cell.registration.key_is_strong
+
+
+def _numbers(cell: CellState, granted: int, identity_ok: bool) -> str:
+    text = f"{cell.name} holds {len(cell.collections)} + {granted} granted of {usable(cell)} usable collections"
+    if cell.maps_percent is not None and cell.maps_percent >= MAPS_LIMIT_PERCENT:
+        text += f", memory maps at {cell.maps_percent} % (limit {MAPS_LIMIT_PERCENT} %)"
+    if not identity_ok:
+        text += ", and belongs to another fleet or cluster"
+    if not cell.registration.key_is_strong:
+        text += ", and its apiKey is shorter than 32 bytes"
+    return text

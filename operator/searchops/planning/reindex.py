@@ -1,0 +1,434 @@
+"""One pass over one ReindexJob as a pure function: queue, one Indexed Job, exact counts, Verified.
+
+The job never moves an alias or a binding: it ends at Verified, and reports Switched when it *reads* that the tenant
+did it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from searchops.api.meta import format_time, parse_duration, parse_time
+from searchops.api.tasks import CellAddress, ReindexTask, SliceResult
+from searchops.api.v1alpha1.reindex_job import (
+    CostStatus,
+    JobPhase,
+    ProgressStatus,
+    ReindexJobStatus,
+    ReindexReason,
+    StrategyStatus,
+    TargetStatus,
+)
+from searchops.planning.conditions import Finding, find, holds, no, stamp, yes
+from searchops.planning.jobs import JobOrder, TemplateProblem
+from searchops.planning.names import FINALIZER, job_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from searchops.api.meta import ObjectMeta
+    from searchops.api.observed import CellRegistration, CollectionState, JobState
+    from searchops.api.retrieval import Binding
+    from searchops.api.v1alpha1.reindex_job import ReindexJob
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+
+POLL_SECONDS = 5.0
+QUEUE_POLL_SECONDS = 10.0
+PROGRESS_INTERVAL = timedelta(seconds=10)
+SAMPLE_COSINE = 0.9999
+"""A stored vector against a fresh encoding: batch shapes move real encoders by about 1e-6."""
+FINISHED: tuple[JobPhase, ...] = ("Switched", "Failed", "Cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexFacts:
+    """Everything that a pass over one ReindexJob read.
+
+    Attributes:
+        pending: the side under construction, from the metadata of the live collection.
+        source: the live collection.
+        target: the collection that is written (the same for NamedVector).
+        documents: exact number of live points of the source.
+        lacking: exact number of those that the target side does not have yet.
+        slices: answers of the finished slices, by index.
+        running: ReindexJobs of the same model that hold a worker Job, and of the whole fleet.
+    """
+
+    tenant: SearchTenant | None
+    artifacts: str
+    cell: CellRegistration | None = None
+    pending: Binding | None = None
+    source: CollectionState | None = None
+    target: CollectionState | None = None
+    documents: int = 0
+    lacking: int | None = None
+    servers: tuple[str, ...] = ()
+    template: TemplateProblem | None = None
+    worker: JobState | None = None
+    answers: tuple[str, ...] = ()
+    slices: tuple[SliceResult, ...] = ()
+    running: int = 0
+    running_limit: int = 8
+    fleet_running: int = 0
+    fleet_limit: int = 32
+    source_allowed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    """Keep the object until its worker Job is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """Let the object go: the last write."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateWorker:
+    """Create the Indexed Job once."""
+
+    order: JobOrder
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteWorker:
+    """Stop the Indexed Job."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSelf:
+    """A finished ReindexJob past its time to live."""
+
+
+ReindexAction = AddFinalizer | RemoveFinalizer | CreateWorker | DeleteWorker | DeleteSelf
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexPlan:
+    """What to do, what to say (None: nothing), and when to look again (None: when something changes)."""
+
+    actions: tuple[ReindexAction, ...]
+    status: ReindexJobStatus | None
+    requeue_after: float | None = None
+
+
+def worker_name(metadata: ObjectMeta) -> str:
+    """The worker Job's name: a function of the ReindexJob's uid alone."""
+    return job_name("reindex", metadata.uid)
+
+
+def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    """Decide what a ReindexJob needs."""
+    name = worker_name(job.metadata)
+    if job.metadata.deletion_timestamp is not None:
+        if FINALIZER not in job.metadata.finalizers:
+            return ReindexPlan((), None)
+        stop = (DeleteWorker(name),) if facts.worker is not None else ()
+        return ReindexPlan((*stop, RemoveFinalizer()), None)
+    if job.status.phase in FINISHED:
+        return _finished(job, facts, now)
+    if FINALIZER not in job.metadata.finalizers:
+        return ReindexPlan((AddFinalizer(),), None, 0.0)
+    blocked = _blocked(job, facts, now)
+    if blocked is not None:
+        return blocked
+    if facts.worker is None:
+        return _queue(job, facts, now, name)
+    if facts.worker.failure:
+        return _worker_failed(job, facts, now)
+    if facts.worker.complete:
+        return _verify(job, facts, now)
+    phase: JobPhase = "Queued" if facts.worker.suspended else "Embedding"
+    reason = ReindexReason.QUEUED if facts.worker.suspended else ReindexReason.EMBEDDING
+    message = f"Job {name}: {facts.documents - (facts.lacking or 0)} of {facts.documents} documents are embedded"
+    finding = no("Embedded", reason, message if not facts.worker.suspended else f"Job {name} is suspended by its queue")
+    return ReindexPlan((), _status(job, facts, now, phase, (finding, _not_ready(finding))), POLL_SECONDS)
+
+
+def _finished(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    ended = parse_time(job.status.finished_at) if job.status.finished_at else now
+    left = (ended + parse_duration(job.spec.ttl_after_finished) - now).total_seconds()
+    if left <= 0:
+        return ReindexPlan((DeleteSelf(),), None)
+    stop: tuple[ReindexAction, ...] = ()
+    if facts.worker is not None and not facts.worker.complete and not facts.worker.failure:
+        stop = (DeleteWorker(facts.worker.name),)
+    return ReindexPlan(stop, None, left)
+
+
+def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan | None:
+    """Whatever stands before the work; None where it may go on."""
+    tenant = facts.tenant
+    if tenant is None:
+        return _waiting(
+            job, facts, now, ReindexReason.TENANT_NOT_FOUND, f"spec.tenant {job.spec.tenant!r} does not exist"
+        )
+    bound = tenant.status.binding.revision if tenant.status.binding is not None else None
+    named = tenant.status.rebuild.reindex_job if tenant.status.rebuild is not None else None
+    if named != job.metadata.name:
+        if holds(job.status.conditions, "Verified") and bound == job.spec.revision:
+            findings = (
+                yes("Switched", ReindexReason.SWITCHED, f"the tenant is bound to {bound}"),
+                yes("Complete", ReindexReason.COMPLETE, "verified and switched"),
+                yes("Ready", ReindexReason.COMPLETE, "verified and switched"),
+            )
+            return ReindexPlan((), _status(job, facts, now, "Switched", findings, finished=True), 0.0)
+        if facts.worker is not None or job.status.started_at is not None:
+            message = f"tenant {tenant.metadata.name} does not wait for this job any more (it names {named or 'none'})"
+            finding = no("Ready", ReindexReason.CANCELLED, message)
+            stop = (DeleteWorker(facts.worker.name),) if facts.worker is not None else ()
+            return ReindexPlan(stop, _status(job, facts, now, "Cancelled", (finding,), finished=True), 0.0)
+        message = f"tenant {tenant.metadata.name} names {named or 'no ReindexJob'} in status.rebuild, not this one"
+        return _waiting(job, facts, now, ReindexReason.NOT_NAMED_BY_TENANT, message)
+    if job.spec.suspend:
+        return _waiting(job, facts, now, ReindexReason.SUSPENDED, "spec.suspend is true")
+    if not facts.source_allowed:
+        message = f"spec.source.uri {job.spec.source.uri}: its prefix is not allowed for this namespace by the settings"
+        return _waiting(job, facts, now, ReindexReason.SOURCE_NOT_ALLOWED, message)
+    if facts.cell is None or facts.source is None:
+        return _waiting(job, facts, now, ReindexReason.CELL_UNREACHABLE, "the tenant's collection could not be read")
+    if facts.pending is None or facts.pending.revision != job.spec.revision or facts.target is None:
+        return _waiting(job, facts, now, ReindexReason.PREPARING, "the tenant has not prepared the target side yet")
+    return None
+
+
+def _waiting(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
+    finding = no("Prepared", reason, message)
+    return ReindexPlan((), _status(job, facts, now, "Pending", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+
+
+def _not_ready(finding: Finding) -> Finding:
+    return Finding("Ready", "False", finding.reason, finding.message)
+
+
+def _queue(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> ReindexPlan:
+    if facts.template is not None:
+        missing = facts.template.missing
+        reason = ReindexReason.POD_TEMPLATE_NOT_FOUND if missing else ReindexReason.POD_TEMPLATE_NOT_ALLOWED
+        return _waiting(job, facts, now, reason, facts.template.message)
+    if facts.running >= facts.running_limit or facts.fleet_running >= facts.fleet_limit:
+        message = (
+            f"{facts.running} of {facts.running_limit} reindexes of the model and {facts.fleet_running} of "
+            f"{facts.fleet_limit} of the fleet are running"
+        )
+        finding = no("Prepared", ReindexReason.QUEUED, message)
+        return ReindexPlan((), _status(job, facts, now, "Queued", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+    order = _order(job, facts, now, name)
+    findings = (
+        yes("Prepared", ReindexReason.PREPARED, "the target side is there and every gateway writes both"),
+        no("Embedded", ReindexReason.EMBEDDING, f"Job {name} is created"),
+        no("Ready", ReindexReason.EMBEDDING, f"Job {name} is created"),
+    )
+    create = CreateWorker(order, job.spec.worker.pod_template)
+    return ReindexPlan((create,), _status(job, facts, now, "Embedding", findings, started=True), POLL_SECONDS)
+
+
+def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> JobOrder:
+    """The worker's task, and a token on exactly the collections it names: `r` source, `prw` target."""
+    assert facts.pending is not None and facts.source is not None  # noqa: S101 - checked by _blocked
+    assert facts.target is not None and facts.cell is not None  # noqa: S101 - checked by _blocked
+    named = facts.source.name == facts.target.name
+    deadline = parse_duration(job.spec.budget.deadline)
+    access = [{"collection": facts.target.name, "access": "prw"}]
+    if not named and job.spec.source.uri is None:
+        access.append({"collection": facts.source.name, "access": "r"})
+    claims = {
+        "exp": int((now + deadline).timestamp()),
+        "access": access,
+        "subject": f"{job.metadata.uid}/worker",
+        "cell": facts.cell.name,
+    }
+    state = f"{facts.artifacts}/reindex/{job.metadata.uid}"
+    task = ReindexTask(
+        tenant=f"{job.metadata.namespace}/{job.spec.tenant}",
+        strategy="NamedVector" if named else "BlueGreen",
+        cell=CellAddress(
+            url=facts.cell.urls[0] if facts.cell.urls else "",
+            grpc_port=facts.cell.grpc_port,
+            ca_cert=facts.cell.ca_cert,
+        ),
+        source_collection=facts.source.name if job.spec.source.uri is None else None,
+        source_uri=job.spec.source.uri,
+        target_collection=facts.target.name,
+        target=facts.pending,
+        manifest_digest=facts.pending.manifest_digest,
+        servers=facts.servers,
+        slices=job.spec.slices,
+        max_points_per_second=job.spec.budget.max_points_per_second,
+        max_failed_percent=job.spec.failures.max_percent,
+        state=state,
+        result_uri=f"{state}/results",
+    )
+    return JobOrder(
+        name,
+        "reindex",
+        task,
+        job.metadata,
+        "ReindexJob",
+        deadline,
+        completions=job.spec.slices,
+        cell=facts.cell.name,
+        secret_claims=claims,
+    )
+
+
+def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    """Exact counts of the database and sampled re-encodings of the workers; unknown is never success."""
+    if holds(job.status.conditions, "Verified"):
+        finding = no("Switched", ReindexReason.WAITING, "verified; the tenant switches")
+        return ReindexPlan((), _status(job, facts, now, "Verified", (finding, _not_ready(finding))), POLL_SECONDS)
+    failed = sum(item.failed for item in facts.slices)
+    if len(facts.slices) < job.spec.slices:
+        message = f"{len(facts.slices)} of {job.spec.slices} slices left an answer though the Job is complete"
+        return _failed(job, facts, now, ReindexReason.WORKER_FAILED, message)
+    limit = facts.documents * float(job.spec.failures.max_percent) / 100
+    if failed > limit:
+        message = (
+            f"{failed} of {facts.documents} documents could not be embedded, spec.failures.maxPercent "
+            f"{job.spec.failures.max_percent} allows {limit:g}; they are listed in the dead letters"
+        )
+        return _failed(job, facts, now, ReindexReason.TOO_MANY_FAILURES, message)
+    cosines = [item.sample_min_cosine for item in facts.slices if item.sample_min_cosine is not None]
+    if cosines and min(cosines) < SAMPLE_COSINE:
+        message = (
+            f"a stored vector and a fresh encoding have cosine {min(cosines):.6f}, wanted at least {SAMPLE_COSINE}"
+        )
+        return _failed(job, facts, now, ReindexReason.BAD_MODEL, message)
+    if facts.lacking is None or facts.lacking > failed:
+        message = (
+            f"{facts.lacking} of {facts.documents} live documents are not on the target side, {failed} dead-lettered"
+        )
+        if facts.worker is not None and _age(facts.worker.completion_time, now) > timedelta(minutes=5):
+            return _failed(job, facts, now, ReindexReason.COUNT_MISMATCH, message)
+        finding = no("Verified", ReindexReason.COUNT_MISMATCH, message)
+        return ReindexPlan((), _status(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
+    target = facts.target
+    if target is None or target.pending_updates or target.status not in ("green", "grey", "yellow"):
+        seen = "unknown" if target is None else f"{target.pending_updates} updates queued, status {target.status}"
+        finding = no("Indexed", ReindexReason.INDEXING, f"the target is still being indexed ({seen})")
+        return ReindexPlan((), _status(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
+    said = f"{facts.documents - failed} of {facts.documents} documents, {failed} dead-lettered, counted exactly"
+    findings = (
+        yes("Embedded", ReindexReason.EMBEDDED, said),
+        yes("Indexed", ReindexReason.INDEXED, "no update is queued"),
+        yes(
+            "Verified",
+            ReindexReason.VERIFIED,
+            f"{said}; {sum(item.sampled for item in facts.slices)} re-encoded samples equal",
+        ),
+        no("Ready", ReindexReason.WAITING, "verified; the tenant switches"),
+    )
+    return ReindexPlan((), _status(job, facts, now, "Verified", findings), POLL_SECONDS)
+
+
+def _age(text: str, now: datetime) -> timedelta:
+    return now - parse_time(text) if text else timedelta(0)
+
+
+def _worker_failed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    assert facts.worker is not None  # noqa: S101 - checked by the caller
+    if facts.worker.failure_reason == "DeadlineExceeded":
+        message = f"the work did not end within spec.budget.deadline {job.spec.budget.deadline}"
+        return _failed(job, facts, now, ReindexReason.DEADLINE_EXCEEDED, message)
+    told = next((item for item in facts.slices if item.exit_code), None)
+    message = told.message if told is not None else f"{facts.worker.failure_reason}: {facts.worker.failure}"
+    reason = {
+        50: ReindexReason.BAD_MODEL,
+        51: ReindexReason.TOO_MANY_FAILURES,
+        52: ReindexReason.SOURCE_UNREADABLE,
+    }.get(told.exit_code if told is not None else 0, ReindexReason.WORKER_FAILED)
+    return _failed(job, facts, now, reason, message)
+
+
+def _failed(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
+    said = f"{message}; the old binding is untouched"
+    findings = (no("Verified", reason, said), no("Complete", reason, said), no("Ready", reason, said))
+    return ReindexPlan((), _status(job, facts, now, "Failed", findings, finished=True), 0.0)
+
+
+def _status(
+    job: ReindexJob,
+    facts: ReindexFacts,
+    now: datetime,
+    phase: JobPhase,
+    findings: Sequence[Finding],
+    *,
+    started: bool = False,
+    finished: bool = False,
+) -> ReindexJobStatus:
+    generation = job.metadata.generation
+    stamped = stamp(findings, job.status.conditions, generation, now)
+    seen = {condition.type for condition in stamped}
+    kept = tuple(item for item in job.status.conditions if item.type not in seen)
+    progress, at = _progress(job, facts, phase, now)
+    update: dict[str, object] = {
+        "observed_generation": generation,
+        "phase": phase,
+        "conditions": tuple(sorted((*stamped, *kept), key=lambda item: item.type)),
+        "job": worker_name(job.metadata) if facts.worker is not None or started else job.status.job,
+        "progress": progress,
+        "progress_at": at,
+        "cost": _cost(job, facts, now),
+    }
+    if facts.pending is not None and facts.target is not None and facts.source is not None:
+        named = facts.source.name == facts.target.name
+        why = (
+            "the live vector is small enough to be joined by a second one"
+            if named
+            else "schema or size needs a new generation"
+        )
+        update["strategy"] = StrategyStatus(chosen="NamedVector" if named else "BlueGreen", reason=why)
+        update["target"] = TargetStatus(collection=facts.target.name, vector=facts.pending.vector)
+    if started or (facts.worker is not None and job.status.started_at is None):
+        update["started_at"] = format_time(now)
+    if finished:
+        update["finished_at"] = format_time(now)
+    return job.status.model_copy(update=update)
+
+
+def _progress(
+    job: ReindexJob, facts: ReindexFacts, phase: JobPhase, now: datetime
+) -> tuple[ProgressStatus | None, str | None]:
+    """Counters, at most every 10 s, and once more when the phase moves."""
+    before, at = job.status.progress, job.status.progress_at
+    if facts.lacking is None or facts.source is None:
+        return before, at
+    fresh = at is None or now - parse_time(at) >= PROGRESS_INTERVAL or job.status.phase != phase
+    if before is not None and not fresh:
+        return before, at
+    failed = sum(item.failed for item in facts.slices)
+    done = max(0, facts.documents - facts.lacking)
+    started = parse_time(job.status.started_at) if job.status.started_at else now
+    elapsed = max(1.0, (now - started).total_seconds())
+    rate = (
+        int(done / elapsed)
+        if facts.lacking
+        else (before.points_per_second if before is not None else int(done / elapsed))
+    )
+    left = facts.lacking // rate if rate and facts.lacking else 0
+    percent = 100 if facts.documents == 0 else done * 100 // facts.documents
+    progress = ProgressStatus(
+        documents=facts.documents,
+        embedded=done,
+        failed=failed,
+        points_per_second=rate,
+        eta_seconds=left if rate else None,
+        percent=percent,
+    )
+    if before == progress:
+        return before, at
+    return progress, format_time(now)
+
+
+def _cost(job: ReindexJob, facts: ReindexFacts, now: datetime) -> CostStatus | None:
+    seconds = int(sum(item.seconds for item in facts.slices))
+    if not facts.slices or find(job.status.conditions, "Verified") is None:
+        return job.status.cost
+    return CostStatus(gpu_seconds=seconds)

@@ -1,0 +1,156 @@
+"""Waves: the candidate reaches the tenants step by step, each step watched before the next.
+
+The model never touches a tenant's collection: it publishes ``{wave, fraction, selectors}`` and counts what the tenants
+say of themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from searchops.api.meta import format_time, parse_duration, parse_time
+from searchops.api.v1alpha1.embedding_model import HistoryEntry, ModelReason, WaveStatus
+from searchops.planning.conditions import Finding, no, yes
+from searchops.planning.model_facts import EmitEvent, WriteState
+from searchops.planning.names import APPROVE_ANNOTATION
+from searchops.planning.waves import in_wave
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+    from searchops.planning.model_facts import ModelAction, ModelFacts, TenantFact
+
+MAX_HISTORY = 30
+WAVE_POLL_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaveStep:
+    """Where the waves stand after a pass."""
+
+    status: EmbeddingModelStatus
+    findings: tuple[Finding, ...]
+    actions: tuple[ModelAction, ...] = ()
+    requeue: float | None = None
+    rejection: tuple[str, str, str | None] | None = None
+
+
+def run_waves(
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus, now: datetime
+) -> WaveStep:
+    """Start, watch or end a wave."""
+    wave = status.wave
+    if wave is None:
+        return _start(model, status, candidate, 0, now)
+    inside = [tenant for tenant in facts.tenants if in_wave(wave, tenant.namespace, tenant.name, tenant.labels)]
+    expected = [tenant for tenant in inside if not tenant.held]
+    broken = _breaker(model, expected)
+    if broken is not None:
+        finding = no("Progressing", ModelReason.BREAKER_OPEN, broken)
+        return WaveStep(
+            status.model_copy(update={"phase": "Paused"}), (finding, no("Ready", ModelReason.BREAKER_OPEN, broken))
+        )
+    bound = [tenant for tenant in expected if tenant.bound == candidate.revision]
+    if len(bound) < len(expected):
+        message = f"wave {wave.name}: {len(bound)} of {len(expected)} tenants bound to {candidate.revision}"
+        rolling = status.model_copy(update={"phase": "Rolling"})
+        return WaveStep(rolling, (yes("Progressing", ModelReason.ROLLING, message),), (), WAVE_POLL_SECONDS)
+    return _soak(model, status, candidate, wave, now)
+
+
+def _breaker(model: EmbeddingModel, expected: list[TenantFact]) -> str | None:
+    reverted = [tenant for tenant in expected if tenant.failed]
+    limit = max(1.0, len(expected) * model.spec.rollout.breaker.max_reverted_percent / 100)
+    if len(reverted) < limit or not reverted:
+        return None
+    first = reverted[0]
+    return (
+        f"{len(reverted)} of {len(expected)} tenants of the wave could not follow "
+        f"({first.namespace}/{first.name} first), "
+        f"the bound is {limit:g}; look at their ModelBound condition, then set spec.rollout.retryToken"
+    )
+
+
+def _soak(
+    model: EmbeddingModel, status: EmbeddingModelStatus, candidate: RevisionStatus, wave: WaveStatus, now: datetime
+) -> WaveStep:
+    declared = model.spec.rollout.waves[wave.index] if wave.index < len(model.spec.rollout.waves) else None
+    soak = parse_duration(declared.soak) if declared is not None and declared.soak else timedelta(0)
+    if wave.soak_until is None and soak > timedelta(0):
+        wave = wave.model_copy(update={"soak_until": format_time(now + soak)})
+        status = status.model_copy(update={"wave": wave})
+    if wave.soak_until is not None and parse_time(wave.soak_until) > now:
+        left = (parse_time(wave.soak_until) - now).total_seconds()
+        message = f"wave {wave.name} is complete and watched until {wave.soak_until}"
+        soaking = status.model_copy(update={"phase": "Soaking"})
+        return WaveStep(soaking, (yes("Progressing", ModelReason.SOAKING, message),), (), max(0.5, left))
+    if wave.index + 1 < len(model.spec.rollout.waves):
+        return _start(model, status, candidate, wave.index + 1, now)
+    return _promote(model, status, candidate, now)
+
+
+def _approved(model: EmbeddingModel, candidate: RevisionStatus, index: int) -> bool:
+    """Approval binds to a revision and never carries over to the next one."""
+    rule = model.spec.rollout.approval
+    if rule == "None" or (rule == "BeforeFirstWave" and index > 0):
+        return True
+    granted = {model.spec.rollout.approve, model.metadata.annotations.get(APPROVE_ANNOTATION, "")}
+    if rule == "BeforeFirstWave":
+        return candidate.revision in granted
+    wanted = {f"{candidate.revision}/{index}"} | ({candidate.revision} if index == 0 else set())
+    return bool(granted & wanted)
+
+
+def _start(
+    model: EmbeddingModel, status: EmbeddingModelStatus, candidate: RevisionStatus, index: int, now: datetime
+) -> WaveStep:
+    declared = model.spec.rollout.waves[index]
+    if not _approved(model, candidate, index):
+        token = candidate.revision if index == 0 else f"{candidate.revision}/{index}"
+        message = (
+            f"wave {declared.name} waits for approval: set spec.rollout.approve or annotate "
+            f"{APPROVE_ANNOTATION}={token}"
+        )
+        waiting = status.model_copy(update={"phase": "AwaitingApproval"})
+        return WaveStep(waiting, (no("Progressing", ModelReason.AWAITING_APPROVAL, message),))
+    before = status.wave
+    fraction = f"{declared.percent / 100:g}" if declared.percent is not None else (before.fraction if before else "0")
+    selectors = before.selectors if before is not None else ()
+    if declared.selector is not None:
+        selectors = (*selectors, declared.selector)
+    wave = WaveStatus(
+        name=declared.name, index=index, started_at=format_time(now), fraction=fraction, selectors=selectors
+    )
+    started = status.model_copy(update={"wave": wave, "phase": "Rolling"})
+    message = f"wave {wave.name} started for {candidate.revision}"
+    finding = yes("Progressing", ModelReason.ROLLING, message)
+    return WaveStep(started, (finding,), (EmitEvent("WaveStarted", message),), 1.0)
+
+
+def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: RevisionStatus, now: datetime) -> WaveStep:
+    window = parse_duration(model.spec.rollout.rollback_window)
+    retiring = [item for item in status.retiring if item.revision != candidate.revision]
+    if status.active is not None:
+        retiring.append(status.active.model_copy(update={"retire_after": format_time(now + window)}))
+    verdict = status.verdict
+    evidence = verdict.evidence.uri if verdict is not None and verdict.evidence is not None else candidate.evidence
+    promoted = candidate.model_copy(
+        update={"promoted_at": format_time(now), "retire_after": None, "evidence": evidence, "attempt": 1}
+    )
+    entry = HistoryEntry(revision=candidate.revision, event="Promoted", at=format_time(now))
+    updated = status.model_copy(
+        update={
+            "active": promoted,
+            "candidate": None,
+            "wave": None,
+            "retiring": tuple(retiring)[-10:],
+            "history": (*status.history, entry)[-MAX_HISTORY:],
+            "phase": "Promoted",
+        }
+    )
+    message = f"{candidate.revision} is active"
+    findings = (yes("Ready", ModelReason.PROMOTED, message), yes("Progressing", ModelReason.PROMOTED, message))
+    return WaveStep(updated, findings, (WriteState(updated), EmitEvent("Promoted", message)), 0.0)

@@ -1,0 +1,123 @@
+"""Deletion: the finalizer never waits for time. Alias off, Secrets as the policy says, a note on the collection, done.
+
+What is past its ``drop-after`` is dropped later by the cell's sweep, after a live GET shows that nobody has the name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from searchops.api.meta import format_time, parse_duration, parse_time
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.planning.conditions import no, stamp
+from searchops.planning.names import (
+    ABANDON_ANNOTATION,
+    FINALIZER,
+    KEY_BINDING,
+    KEY_DELETED_AT,
+    KEY_DROP_AFTER,
+    KEY_FLEET,
+    KEY_NAME,
+    KEY_NAMESPACE,
+    KEY_POLICY,
+)
+from searchops.planning.tenant_facts import (
+    DeleteAccessSecret,
+    DeleteReindexJob,
+    EmitEvent,
+    PatchCollection,
+    RemoveAlias,
+    RemoveFinalizer,
+    TenantAction,
+    TenantPlan,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from searchops.api.observed import CollectionState
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.planning.schema import Owner
+    from searchops.planning.tenant_facts import TenantFacts
+
+RETRY_SECONDS = 10.0
+
+
+def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: datetime) -> TenantPlan:
+    """Let a tenant go without touching anything that is not its own."""
+    if FINALIZER not in tenant.metadata.finalizers:
+        return TenantPlan((), None)
+    cell = facts.cell
+    abandoned = tenant.metadata.annotations.get(ABANDON_ANNOTATION) == "true"
+    if cell is not None and not cell.reachable and not abandoned:
+        message = (
+            f"deletion waits for cell {cell.name}, which does not answer ({cell.error}); where it is gone for good, "
+            f'remove its Secret or annotate the tenant with {ABANDON_ANNOTATION}: "true"'
+        )
+        findings = (no("Ready", TenantReason.DELETING, message),)
+        conditions = stamp(findings, tenant.status.conditions, tenant.metadata.generation, now)
+        others = tuple(item for item in tenant.status.conditions if item.type != "Ready")
+        status = tenant.status.model_copy(
+            update={
+                "observed_generation": tenant.metadata.generation,
+                "phase": "Deleting",
+                "conditions": tuple(sorted((*conditions, *others), key=lambda item: item.type)),
+            }
+        )
+        return TenantPlan((), status, RETRY_SECONDS)
+    actions: list[TenantAction] = []
+    if tenant.status.rebuild is not None:
+        actions.append(DeleteReindexJob(tenant.status.rebuild.reindex_job))
+    retain = tenant.spec.deletion_policy == "Retain" or tenant.spec.deletion_protection
+    if cell is not None and cell.reachable:
+        actions += _on_cell(tenant, facts, owner, now, retain=retain)
+    if not retain:
+        names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
+        owned = [name for name in sorted(names) if _ours(facts, owner, name)]
+        actions += [DeleteAccessSecret(name) for name in owned]
+    kept = "kept" if retain else f"dropped {tenant.spec.undelete_window} from now"
+    actions += [EmitEvent("Deleted", f"{owner.alias} is unpublished; its data is {kept}"), RemoveFinalizer()]
+    return TenantPlan(tuple(actions), None)
+
+
+def _ours(facts: TenantFacts, owner: Owner, name: str) -> bool:
+    found = facts.secrets.get(name)
+    return found is not None and found.owner_uid == owner.uid
+
+
+def _on_cell(
+    tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: datetime, *, retain: bool
+) -> list[TenantAction]:
+    mine = {item.name: item for item in facts.collections if owner.owns(item)}
+    assert facts.cell is not None  # noqa: S101 - checked by the caller
+    names = (owner.alias, f"{owner.alias}@a", f"{owner.alias}@b")
+    actions: list[TenantAction] = [RemoveAlias(name) for name in names if facts.cell.aliases.get(name) in mine]
+    drop_after = now + parse_duration(tenant.spec.undelete_window)
+    note: dict[str, str] = {
+        KEY_DELETED_AT: format_time(now),
+        KEY_POLICY: "Retain" if retain else "Delete",
+    }
+    if not retain:
+        note[KEY_DROP_AFTER] = format_time(drop_after)
+    for name, collection in sorted(mine.items()):
+        if KEY_DELETED_AT not in collection.metadata:
+            actions.append(PatchCollection(name, tuple(sorted(note.items())), None))
+    return actions
+
+
+def tombstones_due(fleet: str, collections: tuple[CollectionState, ...], now: datetime) -> tuple[CollectionState, ...]:
+    """Collections of this fleet that may be dropped by now; the caller checks live that nobody has the name."""
+    due = []
+    for collection in collections:
+        metadata = collection.metadata
+        if metadata.get(KEY_FLEET) != fleet or metadata.get(KEY_POLICY) != "Delete":
+            continue
+        if KEY_DELETED_AT not in metadata or KEY_BINDING not in metadata:
+            continue
+        try:
+            after = parse_time(metadata.get(KEY_DROP_AFTER, ""))
+        except ValueError:
+            continue
+        if after <= now and metadata.get(KEY_NAMESPACE) and metadata.get(KEY_NAME):
+            due.append(collection)
+    return tuple(due)

@@ -1,0 +1,214 @@
+"""What a tenant's plan is made from, and what it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from searchops.api.observed import (
+        AccessSecretState,
+        CellIdentity,
+        CellState,
+        CollectionDesign,
+        CollectionState,
+        SearchProbe,
+        StrictMode,
+    )
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.reindex_job import ReindexJob
+    from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenantStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSettings:
+    """The operator's settings that a tenant's plan depends on."""
+
+    fleet: str
+    gateway_url: str
+    token_lifetime: timedelta
+    binding_settle: timedelta
+    """How long a gateway may go on with a binding it has cached: twice its cache plus its longest request."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantFacts:
+    """Everything that a pass over one tenant read.
+
+    Attributes:
+        identity: who this operator is; compared with what the cells say.
+        cells: every registered cell while the tenant is not placed, else its own.
+        collections: every generation of the tenant's alias on its cell.
+        aliases: alias -> collection on its cell, for the tenant's public name and sides.
+        lacking: exact number of live points without the vector, for `pending` and `previous`.
+        model: the EmbeddingModel that the tenant follows, or None.
+    """
+
+    identity: CellIdentity
+    namespace_uid: str
+    cells: tuple[CellState, ...] = ()
+    grants: Mapping[str, int] = field(default_factory=dict)
+    cell: CellState | None = None
+    collections: tuple[CollectionState, ...] = ()
+    lacking: Mapping[str, int] = field(default_factory=dict)
+    model: EmbeddingModel | None = None
+    reindex: ReindexJob | None = None
+    secrets: Mapping[str, AccessSecretState] = field(default_factory=dict)
+    probe: SearchProbe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    """The finalizer and, where it was just chosen, the cell: one write, before any DDL."""
+
+    cell: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """Let the object go: the last write."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCell:
+    """Write this fleet's identity on a cell that has none."""
+
+    identity: CellIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCollection:
+    """Create a generation."""
+
+    design: CollectionDesign
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIndex:
+    """Create a payload index."""
+
+    collection: str
+    field: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PointAlias:
+    """Create or move an alias."""
+
+    alias: str
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAlias:
+    """Remove an alias."""
+
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchCollection:
+    """One PATCH of metadata keys and, where given, strict mode."""
+
+    collection: str
+    metadata: tuple[tuple[str, str | None], ...] = ()
+    strict: StrictMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddVector:
+    """Add a named dense vector."""
+
+    collection: str
+    vector: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVector:
+    """Remove a named dense vector that nothing names any more."""
+
+    collection: str
+    vector: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropCollection:
+    """Drop a generation that is proved to be ours and that nothing names any more."""
+
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAccessSecret:
+    """Sign a token for an access entry and write its Secret."""
+
+    entry: AccessEntry
+    inputs_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccessSecret:
+    """Delete a Secret of ours."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateReindexJob:
+    """Create the ReindexJob of a rebuild once."""
+
+    name: str
+    revision: str | None
+    strategy: str
+    slices: int
+    pod_template: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteReindexJob:
+    """Cancel a rebuild that is not wanted any more."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmitEvent:
+    """Tell a transition."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+TenantAction = (
+    AddFinalizer
+    | RemoveFinalizer
+    | ClaimCell
+    | CreateCollection
+    | CreateIndex
+    | PointAlias
+    | RemoveAlias
+    | PatchCollection
+    | AddVector
+    | RemoveVector
+    | DropCollection
+    | WriteAccessSecret
+    | DeleteAccessSecret
+    | CreateReindexJob
+    | DeleteReindexJob
+    | EmitEvent
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPlan:
+    """What to do, what to say (None: nothing yet), and when to look again (None: when something changes)."""
+
+    actions: tuple[TenantAction, ...]
+    status: SearchTenantStatus | None
+    requeue_after: float | None = None

@@ -1,0 +1,63 @@
+"""Which revision a tenant should be bound to, decided by the tenant alone and purely.
+
+A model publishes ``{active, candidate, wave}``; a tenant follows the candidate when its wave has started: a selector
+of a started wave matches its labels, or the hash of its name lies below the published fraction. Rolling back is the
+same rule with the fraction back at zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus, RevisionStatus, WaveStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The revision a tenant should be bound to, and why; None is the lexical binding."""
+
+    revision: RevisionStatus | None
+    why: Literal["Active", "Candidate", "Pinned", "NothingPromoted", "PinnedUnknown", "ModelMissing"]
+
+
+def position(namespace: str, name: str) -> float:
+    """Where a tenant stands in [0, 1): stable for ever, so that a growing fraction only adds tenants."""
+    digest = hashlib.sha256(f"{namespace}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def in_wave(wave: WaveStatus | None, namespace: str, name: str, labels: Mapping[str, str]) -> bool:
+    """Whether the tenant belongs to the waves that have started."""
+    if wave is None:
+        return False
+    if any(selector.matches(dict(labels)) for selector in wave.selectors):
+        return True
+    return position(namespace, name) < float(wave.fraction)
+
+
+def wanted_revision(
+    status: EmbeddingModelStatus | None,
+    *,
+    namespace: str,
+    name: str,
+    labels: Mapping[str, str],
+    pinned: str | None = None,
+) -> Wanted:
+    """What the tenant should be bound to now."""
+    if status is None:
+        return Wanted(None, "ModelMissing")
+    known = [revision for revision in (status.active, status.candidate, *status.retiring) if revision is not None]
+    if pinned is not None:
+        found = next((revision for revision in known if revision.revision == pinned), None)
+        return Wanted(found, "Pinned" if found is not None else "PinnedUnknown")
+    candidate = status.candidate
+    if candidate is not None and candidate.space is not None and in_wave(status.wave, namespace, name, labels):
+        return Wanted(candidate, "Candidate")
+    if status.active is None:
+        return Wanted(None, "NothingPromoted")
+    return Wanted(status.active, "Active")
