@@ -154,8 +154,13 @@ class WorkQueue(Generic[K]):
         self._delay(key, entry, seconds, self._kept_priority(key) if priority is None else priority)
         return True
 
-    def retry(self, key: K, retry_after: float | None = None) -> float:
+    def retry(self, key: K, retry_after: float | None = None, *, first: float | None = None) -> float:
         """Count a failure of a running key and put it off by its back-off, or by `retry_after` where that is longer.
+
+        Args:
+            key: a key that runs now.
+            retry_after: seconds that the dependency asked for.
+            first: seconds instead of the back-off for the first failure in a row.
 
         Returns:
             The delay in seconds.
@@ -163,7 +168,10 @@ class WorkQueue(Generic[K]):
         entry = self._running(key)
         entry.failures += 1
         self._metrics.retried(self.name)
-        delay = max(self._back_off.delay(entry.failures, self._rng), retry_after or 0.0)
+        delay = self._back_off.delay(entry.failures, self._rng)
+        if first is not None and entry.failures == 1:
+            delay = first
+        delay = max(delay, retry_after or 0.0)
         self._delay(key, entry, delay, self._kept_priority(key))
         return delay
 
