@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
 
 from searchops_sandbox.qdrant.cell import QdrantCell
+from searchops_sandbox.qdrant.contract import Rest
 from searchops_sandbox.qdrant.replay import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import pytest
+    from collections.abc import AsyncIterator, Iterator
 
 API_KEY = "contract-suite-key-of-32-characters!"
 
@@ -35,3 +35,12 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         yield Server(cell.rest_url, cell.grpc_port, cell.api_key, double=cell.is_double)
     finally:
         await cell.stop()
+
+
+@pytest.fixture
+def rest(server: Server) -> Iterator[Rest]:
+    client = Rest(server, {"api-key": server.api_key})
+    yield client
+    for name in client.names:
+        client.raw("DELETE", f"/collections/{name}")
+    client.close()

@@ -10,7 +10,7 @@ import httpx
 
 from searchops_sandbox.processes import ManagedProcess, free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 HOST = "127.0.0.1"
 
 

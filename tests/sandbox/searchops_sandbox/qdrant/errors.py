@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class ApiError(Exception):
@@ -96,3 +97,19 @@ def from_engine(error: BaseException) -> ApiError:
     if text.startswith(("Service", "IO ", "Out of", "Internal")):
         return ApiError(500, f"Service internal error: {text}")
     return wrong_input(text)
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn the engine's errors, its panics included, into API errors."""
+    try:
+        yield
+    except ApiError:
+        raise
+    except Exception as error:
+        raise from_engine(error) from error
+    except BaseException as error:
+        # The binding's PanicException is a BaseException; anything else of that kind is not ours.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise from_engine(error) from error

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from searchops_sandbox.qdrant.service import Service
 
 FAULTS_PATH = "/__sandbox/faults"
+MAX_BODY_BYTES = 32 << 20
+"""The server's `max_request_size_mb`."""
 
 
 @cache
@@ -206,6 +208,12 @@ def no_cluster_mode(call: Call) -> Any:
     raise bad_request("Distributed mode disabled")
 
 
+def no_cluster_metadata(call: Call) -> Any:
+    """Reading cluster metadata, which a server without cluster mode does not have."""
+    call.access.check_global(manage=False)
+    raise bad_request("Distributed mode disabled")
+
+
 # Faults
 
 
@@ -236,6 +244,10 @@ ROUTES: list[tuple[str, str, Callable[[Call], Any]]] = [
     ("POST", "/collections/aliases", change_aliases),
     ("GET", "/aliases", list_aliases),
     ("GET", "/cluster", cluster),
+    ("GET", "/cluster/metadata/keys", no_cluster_metadata),
+    ("GET", "/cluster/metadata/keys/{key}", no_cluster_metadata),
+    ("PUT", "/cluster/metadata/keys/{key}", no_cluster_mode),
+    ("DELETE", "/cluster/metadata/keys/{key}", no_cluster_mode),
     ("PUT", COLLECTION, create_collection),
     ("GET", COLLECTION, get_collection),
     ("PATCH", COLLECTION, patch_collection),
@@ -300,6 +312,10 @@ class Application:
             # The body is read first: an answer over an unread body breaks the connection of some clients.
             body = await request.body()
             try:
+                if len(body) > MAX_BODY_BYTES:
+                    raise ApiError(
+                        400, f"JSON payload ({len(body)} bytes) is larger than allowed (limit: {MAX_BODY_BYTES} bytes)."
+                    )
                 access = self._authenticator.authenticate(request.headers)
                 result = handler(Call(request, access, self._service, body))
                 if inspect.isawaitable(result):

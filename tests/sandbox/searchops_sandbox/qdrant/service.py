@@ -42,7 +42,7 @@ class Service:
         conditions: list[models.Condition] = [
             models.FieldCondition(key=m["key"], match=models.MatchValue(value=m["value"])) for m in matches
         ]
-        return collection.count(models.CountRequest(filter=models.Filter(must=conditions), exact=True)) > 0
+        return collection.points.count(models.CountRequest(filter=models.Filter(must=conditions), exact=True)) > 0
 
     def collection(self, access: Access, name: str, need: Need) -> Collection:
         """Check the name in the request, then resolve it.
@@ -86,7 +86,7 @@ class Service:
         strict.limit(len(points), "upsert_max_batchsize", "upsert limit")
         strict.check_sizes(collection)
         strict.take_write(len(points))
-        collection.upsert(points, body.update_filter, body.update_mode)
+        collection.points.upsert(points, body.update_filter, body.update_mode)
         return self._done(collection, wait)
 
     def update_vectors(self, access: Access, name: str, body: models.UpdateVectors, wait: bool) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Service:
         strict.limit(len(body.points), "upsert_max_batchsize", "update limit")
         strict.check_sizes(collection)
         strict.take_write(len(body.points))
-        collection.update_vectors(body.points, body.update_filter)
+        collection.points.update_vectors(body.points, body.update_filter)
         return self._done(collection, wait)
 
     def _selection(self, access: Access, name: str, body: Any) -> Collection:
@@ -105,7 +105,7 @@ class Service:
         collection.strict.check_filter(only, collection, update=True)
         ids = getattr(body, "points", None)
         if ids is None and only is not None:
-            affected = collection.count(models.CountRequest(filter=only, exact=True))
+            affected = collection.points.count(models.CountRequest(filter=only, exact=True))
         else:
             affected = len(ids or [])
         collection.strict.take_write(affected)
@@ -114,7 +114,7 @@ class Service:
     def delete(self, access: Access, name: str, body: Any, wait: bool) -> dict[str, Any]:
         """Delete points by ids or filter."""
         collection = self._selection(access, name, body)
-        collection.delete_points(body)
+        collection.points.delete_points(body)
         return self._done(collection, wait)
 
     def set_payload(
@@ -122,26 +122,26 @@ class Service:
     ) -> dict[str, Any]:
         """Merge into or replace payloads."""
         collection = self._selection(access, name, body)
-        collection.strict.check_sizes(collection)
-        collection.set_payload(body, overwrite=overwrite)
+        collection.strict.check_payload_size(collection)
+        collection.points.set_payload(body, overwrite=overwrite)
         return self._done(collection, wait)
 
     def delete_payload(self, access: Access, name: str, body: models.DeletePayload, wait: bool) -> dict[str, Any]:
         """Remove payload keys."""
         collection = self._selection(access, name, body)
-        collection.delete_payload(body)
+        collection.points.delete_payload(body)
         return self._done(collection, wait)
 
     def clear_payload(self, access: Access, name: str, body: Any, wait: bool) -> dict[str, Any]:
         """Remove whole payloads."""
         collection = self._selection(access, name, body)
-        collection.clear_payload(body)
+        collection.points.clear_payload(body)
         return self._done(collection, wait)
 
     def delete_vectors(self, access: Access, name: str, body: models.DeleteVectors, wait: bool) -> dict[str, Any]:
         """Remove named vectors from points."""
         collection = self._selection(access, name, body)
-        collection.delete_vectors(body)
+        collection.points.delete_vectors(body)
         return self._done(collection, wait)
 
     def batch(self, access: Access, name: str, body: models.UpdateOperations, wait: bool) -> list[dict[str, Any]]:
@@ -182,32 +182,33 @@ class Service:
     def retrieve(self, access: Access, name: str, body: models.PointRequest) -> list[dict[str, Any]]:
         """Points by id."""
         collection = self._readable(access, name, body.shard_key)
-        collection.strict.limit(len(body.ids), "max_query_limit", "limit")
         collection.strict.take_read(len(body.ids))
-        return collection.retrieve(body.ids, body.with_payload, body.with_vector)
+        return collection.points.retrieve(body.ids, body.with_payload, body.with_vector)
 
     def scroll(self, access: Access, name: str, body: models.ScrollRequest) -> dict[str, Any]:
         """A page of points."""
         collection = self._readable(access, name, body.shard_key)
-        collection.strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
+        collection.strict.limit(body.limit, "max_query_limit", "limit")
         collection.strict.check_filter(body.filter, collection, update=False)
         collection.strict.take_read(1 + conditions_count(body.filter))
-        return collection.scroll(body)
+        return collection.points.scroll(body)
 
     def count(self, access: Access, name: str, body: models.CountRequest) -> int:
         """Number of points."""
         collection = self._readable(access, name, body.shard_key)
         collection.strict.check_filter(body.filter, collection, update=False)
+        collection.strict.check_exact(body.exact is not False)
         collection.strict.take_read(1 + conditions_count(body.filter))
-        return collection.count(body)
+        return collection.points.count(body)
 
     def facet(self, access: Access, name: str, body: models.FacetRequest) -> list[dict[str, Any]]:
         """Values of a field."""
         collection = self._readable(access, name, body.shard_key)
         collection.strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
         collection.strict.check_filter(body.filter, collection, update=False)
+        collection.strict.check_exact(bool(body.exact))
         collection.strict.take_read(1 + conditions_count(body.filter))
-        return collection.facet(body)
+        return collection.points.facet(body)
 
     def query(
         self, access: Access, name: str, requests: list[models.QueryRequest], *, batch: bool = False
@@ -222,7 +223,7 @@ class Service:
             _check_query(request, collection)
             cost += query_cost(request, 0)
         collection.strict.take_read(cost)
-        return collection.query(requests)
+        return collection.points.query(requests)
 
 
 def _check_query(body: models.QueryRequest | models.Prefetch, collection: Collection) -> None:
@@ -230,6 +231,8 @@ def _check_query(body: models.QueryRequest | models.Prefetch, collection: Collec
     strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
     strict.check_filter(body.filter, collection, update=False)
     strict.check_params(body.params)
+    if isinstance(body.query, models.FormulaQuery):
+        strict.check_formula(body.query.formula, collection)
     for leg in translate.as_list(body.prefetch):
         _check_query(leg, collection)
 

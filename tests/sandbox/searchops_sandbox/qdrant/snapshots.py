@@ -76,6 +76,7 @@ def create(call: Call) -> Any:
     _archive(["--create", "--sparse", "--file", str(draft), "--directory", str(collection.folder), "."])
     path.with_suffix(".snapshot.checksum").write_text(_sha256(draft))
     draft.rename(path)
+    collection.open()
     collection.snapshots_created += 1
     return _describe(path)
 

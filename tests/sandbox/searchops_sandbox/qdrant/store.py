@@ -58,7 +58,10 @@ class Store:
                 shutil.rmtree(folder)
                 continue
             state = json.loads(state_file.read_text())
-            self.collections[state["name"]] = Collection(state["name"], folder, state, self._release, self._clock)
+            collection = Collection(state["name"], folder, state, self._release, self._clock)
+            self.collections[collection.name] = collection
+            # As the server does: every shard is open before the first request.
+            collection.open()
         if self._aliases_file.exists():
             self.aliases = json.loads(self._aliases_file.read_text())
         self.aliases = {alias: name for alias, name in self.aliases.items() if name in self.collections}

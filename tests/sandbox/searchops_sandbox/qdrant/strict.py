@@ -158,12 +158,28 @@ class StrictMode:
         cap = self._config.get("max_collection_vector_size_bytes")
         if cap is not None and collection.vector_bytes() >= cap:
             raise bad_request(f"Max vector storage size limit of {cap / 1024**2:g}MB reached!")
-        cap = self._config.get("max_collection_payload_size_bytes")
-        if cap is not None and collection.payload_bytes() >= cap:
-            raise bad_request(f"Max payload storage size limit of {cap / 1024**2:g}MB reached!")
+        self.check_payload_size(collection)
         cap = self._config.get("max_points_count")
         if cap is not None and collection.points_count() >= cap:
             raise bad_request(f"Max points count limit of {cap} reached!")
+
+    def check_payload_size(self, collection: Collection) -> None:
+        """Refuse further payload in a collection that has reached its cap."""
+        cap = self._config.get("max_collection_payload_size_bytes")
+        if cap is not None and collection.payload_bytes() >= cap:
+            raise bad_request(f"Max payload storage size limit of {cap / 1024**2:g}MB reached!")
+
+    def check_formula(self, formula: Any, collection: Collection) -> None:
+        """Require an index for every payload field that a formula reads."""
+        if self._config.get("unindexed_filtering_retrieve") is not False:
+            return
+        for leaf in formula_leaves(formula):
+            if isinstance(leaf, str):
+                key = leaf.split("[")[0]
+                if key != "$score" and collection.index_types().get(key) not in {"float", "integer"}:
+                    raise _missing_index(key, ("float", "integer"))
+            else:
+                _require_index(leaf, collection.index_types())
 
     def check_sparse(self, name: str, length: int) -> None:
         """Cap the number of indices of one sparse vector."""
@@ -190,6 +206,31 @@ def walk(value: models.Filter) -> Iterator[Any]:
             yield part
             if isinstance(part, models.NestedCondition):
                 yield from walk(part.nested.filter)
+
+
+def formula_leaves(value: Any) -> Iterator[Any]:
+    """Payload keys (as strings) and conditions that a scoring formula reads."""
+    if isinstance(value, bool | int | float):
+        return
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, models.DatetimeKeyExpression):
+        yield models.FieldCondition(key=value.datetime_key, range=models.DatetimeRange())
+    elif isinstance(value, models.GeoDistance):
+        point = value.geo_distance.origin
+        yield models.FieldCondition(key=value.geo_distance.to, geo_radius=models.GeoRadius(center=point, radius=1.0))
+    elif isinstance(value, models.Filter):
+        yield from walk(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from formula_leaves(item)
+    elif type(value).__name__.endswith("Condition"):
+        yield value
+    elif not isinstance(value, models.DatetimeExpression):
+        for name in type(value).model_fields:
+            item = getattr(value, name)
+            if item is not None:
+                yield from formula_leaves(item)
 
 
 def conditions_count(value: models.Filter | None) -> int:
@@ -245,8 +286,12 @@ def _require_index(condition: Any, present: Mapping[str, str]) -> None:
     have = present.get(key)
     if have is not None and (not wanted or have in wanted):
         return
+    raise _missing_index(key, wanted)
+
+
+def _missing_index(key: str, wanted: tuple[str, ...]) -> ApiError:
     types = ", ".join(sorted(wanted)) if wanted else "any"
-    raise bad_request(
+    return bad_request(
         f'Index required but not found for "{key}" of one of the following types: [{types}]. '
         "Help: Create an index for this key or use a different filter."
     )
