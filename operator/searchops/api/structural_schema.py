@@ -202,7 +202,7 @@ class _Converter:
         if "$ref" in raw:
             return self.convert(raw, path, defaults)
         if "anyOf" in raw:
-            return self._union(raw, path)
+            return _union(raw, path, defaults)
         for keyword in raw:
             if keyword not in _KEPT | _REWRITTEN | _DROPPED:
                 reason = _REASONS.get(keyword, "it has no structural form")
@@ -219,15 +219,6 @@ class _Converter:
         _check_bounds(node, path)
         _place_default(raw, node, path, defaults)
         return {key: node[key] for key in _ORDER if key in node}
-
-    def _union(self, raw: Mapping[str, Any], path: str) -> dict[str, Any]:
-        types = sorted(str(option.get("type", "object")) for option in raw["anyOf"])
-        if types != INT_OR_STRING_TYPES:
-            raise SchemaError(path, f"a union of {' and '.join(types)} has no structural form: only int | str has")
-        node: dict[str, Any] = {INT_OR_STRING: True}
-        if "description" in raw:
-            node["description"] = raw["description"]
-        return node
 
     def _properties(self, raw: Mapping[str, Any], node: dict[str, Any], path: str, defaults: Defaults) -> None:
         if raw.get("additionalProperties"):
@@ -249,6 +240,15 @@ class _Converter:
             node.setdefault(VALIDATIONS, []).append({**rule, "reason": "FieldValueInvalid"})
         if names:
             raise SchemaError(path, f"keys are bound by {sorted(names)}: only a maximum length can be expressed")
+
+
+def _union(raw: Mapping[str, Any], path: str, defaults: Defaults) -> dict[str, Any]:
+    types = sorted(str(option.get("type", "object")) for option in raw["anyOf"])
+    if types != INT_OR_STRING_TYPES:
+        raise SchemaError(path, f"a union of {' and '.join(types)} has no structural form: only int | str has")
+    node = {INT_OR_STRING: True, **{key: raw[key] for key in ("description",) if key in raw}}
+    _place_default(raw, node, path, defaults)
+    return node
 
 
 def _without_null(raw: Mapping[str, Any]) -> Mapping[str, Any]:
