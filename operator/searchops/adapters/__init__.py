@@ -1,0 +1,1 @@
+"""The only users of client libraries: Qdrant, Triton, Kubernetes, artifact stores; they translate errors."""
