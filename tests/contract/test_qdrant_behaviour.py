@@ -214,7 +214,7 @@ class TestQueries:
                     "d-old": [1.0, 0.1 * i, 0.0, 0.0],
                     "lex": {"indices": [1, 10 + i], "values": [1.0, 1.0]},
                 },
-                "payload": {"sku": f"S{i}", "price": float(i), "tag": ["even" if i % 2 == 0 else "odd"]},
+                "payload": {"sku": f"S{i}", "price": float(i), "tag": ["even" if i % 2 == 0 else "odd"], "new": i > 4},
             }
             for i in range(1, 7)
         ]
@@ -260,6 +260,8 @@ class TestQueries:
             ({"must_not": [{"has_id": [1, 2, 3]}]}, {4, 5, 6}),
             ({"must": [{"is_empty": {"key": "nothing"}}, {"has_id": [5]}]}, {5}),
             ({"min_should": {"conditions": [{"has_id": [1, 2]}, {"has_id": [2, 3]}], "min_count": 2}}, {2}),
+            ({"must": [{"key": "new", "match": {"value": True}}]}, {5, 6}),
+            ({"must_not": [{"key": "new", "match": {"value": False}}]}, {5, 6}),
             ({"must": [{"must_not": [{"key": "tag", "match": {"value": "odd"}}]}]}, {2, 4, 6}),
         ],
     )

@@ -64,6 +64,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 return await self._with_fault(details.method, inner, request, context)
             except ApiError as error:
                 await _abort(context, error)
+            except ValueError as error:
+                # What the conversions refuse, pydantic's errors among them.
+                await _abort(context, ApiError(400, str(error)))
 
         return grpc.unary_unary_rpc_method_handler(
             call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
@@ -143,11 +146,11 @@ def _updated(result: dict[str, Any]) -> Any:
 
 
 def _scored(points: list[dict[str, Any]]) -> list[Any]:
-    return [RestToGrpc.convert_scored_point(models.ScoredPoint(**point)) for point in points]
+    return [RestToGrpc.convert_scored_point(models.ScoredPoint(**{"payload": {}, **point})) for point in points]
 
 
 def _records(points: list[dict[str, Any]]) -> list[Any]:
-    return [RestToGrpc.convert_record(models.Record(**point)) for point in points]
+    return [RestToGrpc.convert_record(models.Record(**{"payload": {}, **point})) for point in points]
 
 
 class Points(api.PointsServicer):
@@ -217,7 +220,7 @@ class Points(api.PointsServicer):
         _only(request, "collection_name", "ids", "with_payload", "with_vectors", "timeout", "read_consistency")
         body = models.PointRequest(
             ids=[GrpcToRest.convert_point_id(i) for i in request.ids],
-            with_payload=_payload(request) if request.HasField("with_payload") else False,
+            with_payload=_payload(request),
             with_vector=_vectors(request),
         )
         return api.GetResponse(result=_records(self._service.retrieve(access, request.collection_name, body)))
@@ -231,7 +234,7 @@ class Points(api.PointsServicer):
             offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
             limit=request.limit if request.HasField("limit") else None,
             filter=_filter(request),
-            with_payload=_payload(request) if request.HasField("with_payload") else False,
+            with_payload=_payload(request),
             with_vector=_vectors(request),
             order_by=GrpcToRest.convert_order_by(request.order_by) if request.HasField("order_by") else None,
         )

@@ -143,10 +143,12 @@ class Points:
         with engine_errors():
             records = self._collection.shard.retrieve(
                 [translate.point_id(i) for i in ids],
-                translate.payload_selector(with_payload, default=True),
+                translate.payload_selector(with_payload, default=False),
                 with_vector if with_vector is not None else False,
             )
-        return [record_json(r, with_payload=with_payload is not False, with_vector=with_vector) for r in records]
+        return [
+            record_json(r, with_payload=with_payload not in (None, False), with_vector=with_vector) for r in records
+        ]
 
     def scroll(self, body: models.ScrollRequest) -> dict[str, Any]:
         """A page of points in the order of their ids (or of a payload key)."""

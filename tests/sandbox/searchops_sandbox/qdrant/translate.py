@@ -10,6 +10,7 @@ import datetime
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import qdrant_edge as edge
 from qdrant_client.http import models
 
@@ -213,7 +214,9 @@ class FilterTranslator:
             raise format_error("data did not match any variant of untagged enum Match")
         name = type(value).__name__
         (field,) = type(value).model_fields
-        return getattr(edge, name)(getattr(value, field))
+        wanted = getattr(value, field)
+        # The binding takes a Python bool for the integer that it is, but knows numpy's.
+        return getattr(edge, name)(np.bool_(wanted) if isinstance(wanted, bool) else wanted)
 
     @staticmethod
     def _range(value: Any) -> Any:
