@@ -52,6 +52,10 @@ class TextTokeniser:
         prompt = self._settings.prompt
         return [list(encoding.ids) for encoding in self._tokenizer.encode_batch([prompt + text for text in texts])]
 
+    def segments(self, text: str) -> set[int]:
+        """The token types that the tokeniser gives a single text; 0 alone for encoders of one text."""
+        return set(self._tokenizer.encode(text).type_ids)
+
     def batches(self, texts: Sequence[str]) -> list[TokenBatch]:
         """The calls that encode `texts`, as in `batch_tokens`."""
         return batch_tokens(self.tokenise(texts), self._settings)

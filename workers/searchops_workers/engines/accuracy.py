@@ -90,15 +90,8 @@ def compare(texts: Sequence[str], reference: Vectors, served: Vectors) -> Accura
             f"the graph answers with shape {served.shape}, FP32 torch with {reference.shape}; the checkpoint's modules "
             "disagree about the dimension",
         )
-    for name, vectors in (("the checkpoint under FP32 torch", reference), ("the built graph", served)):
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if bad.size:
-            raise BuildError(
-                BuildStage.ACCURACY,
-                f"{name} gives values that are not finite for {bad.size} of {len(texts)} texts, first "
-                f"{_shown(texts[bad[0]])}; the weights or the precision are broken: check the checkpoint, or set "
-                "engine.precision to FP32",
-            )
+    check_finite("the checkpoint under FP32 torch", texts, reference)
+    check_finite("the built graph", texts, served)
     norms = np.linalg.norm(served.astype(np.float64), axis=1)
     norm_error = float(np.abs(norms - 1.0).max())
     if norm_error > NORM_TOLERANCE:
@@ -126,6 +119,22 @@ def compare(texts: Sequence[str], reference: Vectors, served: Vectors) -> Accura
         norm_error=round(norm_error, 6),
         threshold=THRESHOLD,
     )
+
+
+def check_finite(name: str, texts: Sequence[str], vectors: Vectors) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        BuildError: stage ACCURACY, naming the first text.
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if bad.size:
+        raise BuildError(
+            BuildStage.ACCURACY,
+            f"{name} gives values that are not finite for {bad.size} of {len(texts)} texts, first "
+            f"{_shown(texts[bad[0]])}; the weights or the precision are broken: check the checkpoint, or set "
+            "engine.precision to FP32",
+        )
 
 
 def _shown(text: str) -> str:

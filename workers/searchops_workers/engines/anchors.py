@@ -108,7 +108,7 @@ def choose_anchor_texts(queries: Sequence[str], documents: Sequence[str]) -> tup
     codes = [f"{letters}-{number}" for letters in ("TN", "BX", "6204") for number in (2110, 77, 40815)]
     long = [" ".join([*row, *row] * 60) for row in (words[1] for words in _WORDS.values())]
     texts = list(dict.fromkeys([*special_texts(), *codes, *long, *given]))
-    for text in _generated():
+    for text in generated_texts():
         if len(texts) >= FEWEST:
             break
         if text not in texts:
@@ -139,7 +139,7 @@ def _sample(texts: Sequence[str], most: int) -> list[str]:
     return sorted(random.Random(len(distinct)).sample(distinct, most))  # noqa: S311 - a sample, not a secret
 
 
-def _generated() -> list[str]:
+def generated_texts() -> list[str]:
     """Products of every language in turn, so that any prefix holds all languages, queries and documents."""
     columns = [[" ".join(words) for words in itertools.product(*parts)] for parts in _WORDS.values()]
     step = 7

@@ -56,15 +56,6 @@ def tokenizer_digest(path: Path) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """``sha256:…`` of a file."""
-    content = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(_BLOCK):
-            content.update(block)
-    return "sha256:" + content.hexdigest()
-
-
 def _weights(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     for path in sorted(checkpoint.transformer.glob("*.safetensors")):
         yield from _tensors("transformer", path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchops_workers.digests import file_digest, lines_digest
 from searchops_workers.encoders.settings import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -126,16 +126,14 @@ def remove_wanted(repository: Path, revision: str) -> None:
 
 
 def published_digest(folder: Path) -> str:
-    r"""sha256 over sorted lines ``path\0size\0sha256\n``, without what Python adds when it imports a model."""
-    lines = []
-    for path in folder.rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = hashlib.sha256()
-            with path.open("rb") as source:
-                while block := source.read(1 << 20):
-                    content.update(block)
-            lines.append(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{content.hexdigest()}\n")
-    return "sha256:" + hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    """The digest of a directory without what Python adds to it when it imports a model."""
+    return lines_digest(
+        {
+            path.relative_to(folder).as_posix(): (path.stat().st_size, file_digest(path))
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    )
 
 
 def _publish_locked(repository: Path, staging: Path, served: ServedRevision, files: EngineFiles) -> tuple[str, ...]:

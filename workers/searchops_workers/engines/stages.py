@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from searchops.api.tasks import (
+    EXIT_ACCURACY,
+    EXIT_BAD_CHECKPOINT,
+    EXIT_DIGEST_MISMATCH,
+    EXIT_ENGINE,
+    EXIT_EXPORT,
+    EXIT_NO_GPU,
+    EXIT_OK,
+    EXIT_PARSE,
+    EXIT_PUBLISH,
+    EXIT_RETRY,
+)
+
 
 class BuildStage(IntEnum):
     """Exit codes of a build; the Job's podFailurePolicy and the model's conditions map them."""
 
-    DONE = 0
-    RETRY = 1
-    BAD_CHECKPOINT = 40
-    DIGEST_MISMATCH = 41
-    EXPORT = 42
-    PARSE = 43
-    ENGINE = 44
-    ACCURACY = 45
-    NO_GPU = 46
-    PUBLISH = 47
+    DONE = EXIT_OK
+    RETRY = EXIT_RETRY
+    BAD_CHECKPOINT = EXIT_BAD_CHECKPOINT
+    DIGEST_MISMATCH = EXIT_DIGEST_MISMATCH
+    EXPORT = EXIT_EXPORT
+    PARSE = EXIT_PARSE
+    ENGINE = EXIT_ENGINE
+    ACCURACY = EXIT_ACCURACY
+    NO_GPU = EXIT_NO_GPU
+    PUBLISH = EXIT_PUBLISH
     DISRUPTED = 143
 
 
@@ -31,3 +44,7 @@ class BuildError(RuntimeError):
     def __init__(self, stage: BuildStage, message: str) -> None:
         super().__init__(message)
         self.stage = stage
+
+
+class Disrupted(BaseException):
+    """The process was told to stop. No Exception, so that no library boundary takes it for a verdict on the model."""
