@@ -96,7 +96,7 @@ class ReindexJobSpec(ApiModel):
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule("self.tenant == oldSelf.tenant", "tenant cannot change: make another ReindexJob", ".tenant"),
         CelRule(
-            "self.?revision == oldSelf.?revision",
+            "has(self.revision) == has(oldSelf.revision) && (!has(self.revision) || self.revision == oldSelf.revision)",
             "revision cannot change: make another ReindexJob",
             ".revision",
         ),
