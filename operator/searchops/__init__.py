@@ -1,3 +1,3 @@
-"""searchops: a Kubernetes operator for multi-tenant hybrid search. Kept free of client imports: workers import searchops.api through it."""
+"""searchops: an operator for multi-tenant hybrid search; free of client imports, since workers import its API."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,139 @@
+"""Cells and pools from Secrets, and the addresses behind a Service from its EndpointSlices."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from typing import TYPE_CHECKING, Any
+
+from searchops.api.observed import CellRegistration, PoolRegistration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+logger = logging.getLogger(__name__)
+
+CELL_LABEL = "searchops.dev/cell"
+POOL_LABEL = "searchops.dev/pool"
+SERVICE_LABEL = "kubernetes.io/service-name"
+DEFAULT_MAX_COLLECTIONS = 1000
+DEFAULT_PORTS = {"cell": "6333", "http": "8000", "grpc": "8001"}
+
+
+class RegisteredDirectory:
+    """What the watch has shown of the operator's own namespace.
+
+    Args:
+        protect: told of each key, so that no log, status or event can carry it.
+    """
+
+    def __init__(self, *, protect: Callable[[str], None] = lambda _: None) -> None:
+        self._protect = protect
+        self._secrets: dict[str, Mapping[str, Any]] = {}
+        self._slices: dict[str, Mapping[str, Any]] = {}
+        self._cells: dict[str, CellRegistration] = {}
+        self._pools: dict[str, PoolRegistration] = {}
+
+    def cells(self) -> Mapping[str, CellRegistration]:
+        """Every registered cell by name."""
+        return self._cells
+
+    def pools(self) -> Mapping[str, PoolRegistration]:
+        """Every registered pool by name."""
+        return self._pools
+
+    def apply_secret(self, event_type: str | None, raw: Mapping[str, Any]) -> bool:
+        """Take in a Secret's event; True where a cell or pool changed."""
+        name = raw["metadata"]["name"]
+        labels = raw["metadata"].get("labels", {})
+        ours = labels.get(CELL_LABEL) == "true" or labels.get(POOL_LABEL) == "true"
+        if event_type == "DELETED" or not ours:
+            gone = self._secrets.pop(name, None) is not None
+            return self._rebuild() if gone else False
+        self._secrets[name] = raw
+        return self._rebuild()
+
+    def apply_slice(self, event_type: str | None, raw: Mapping[str, Any]) -> bool:
+        """Take in an EndpointSlice's event; True where a cell or pool changed."""
+        name = raw["metadata"]["name"]
+        if event_type == "DELETED":
+            self._slices.pop(name, None)
+        else:
+            self._slices[name] = raw
+        return self._rebuild()
+
+    def _rebuild(self) -> bool:
+        before = (self._cells, self._pools)
+        cells: dict[str, CellRegistration] = {}
+        pools: dict[str, PoolRegistration] = {}
+        for name, raw in sorted(self._secrets.items()):
+            labels = raw["metadata"].get("labels", {})
+            try:
+                data = {key: base64.b64decode(value).decode().strip() for key, value in raw.get("data", {}).items()}
+                if labels.get(CELL_LABEL) == "true":
+                    cells[name] = self._cell(name, labels, data)
+                else:
+                    pools[name] = self._pool(name, data)
+            except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+                logger.error(
+                    "a Secret that registers a cell or pool cannot be used; correct it",
+                    extra={"secret": name, "problem": str(error)},
+                )
+        self._cells, self._pools = cells, pools
+        return (cells, pools) != before
+
+    def _cell(self, name: str, labels: Mapping[str, str], data: Mapping[str, str]) -> CellRegistration:
+        for key in ("apiKey", "altApiKey"):
+            if data.get(key):
+                self._protect(data[key])
+        urls = tuple(data.get("nodes", "").split()) or self._addresses(data, "cell")
+        return CellRegistration(
+            name=name,
+            labels=dict(labels),
+            urls=urls,
+            grpc_port=_number(data, "grpcPort"),
+            max_collections=_number(data, "maxCollections") or DEFAULT_MAX_COLLECTIONS,
+            adoptable=frozenset(data.get("adoptable", "").split()),
+            ca_cert=data.get("caCert") or None,
+            api_key=data.get("apiKey", ""),
+        )
+
+    def _pool(self, name: str, data: Mapping[str, str]) -> PoolRegistration:
+        urls = tuple(data.get("urls", "").split()) or self._addresses(data, "http")
+        grpc_urls = tuple(data.get("grpcUrls", "").split())
+        if not grpc_urls and data.get("service"):
+            grpc_urls = tuple(item.removeprefix("http://") for item in self._addresses(data, "grpc"))
+        if len(urls) != len(grpc_urls):
+            raise ValueError(f"{len(urls)} urls and {len(grpc_urls)} grpcUrls; wanted one of each per server, in order")
+        return PoolRegistration(
+            name=name,
+            urls=urls,
+            grpc_urls=grpc_urls,
+            repository=data.get("repository", ""),
+            accelerator=data.get("accelerator", "cpu"),
+        )
+
+    def _addresses(self, data: Mapping[str, str], kind: str) -> tuple[str, ...]:
+        """Every ready address of a Service's EndpointSlices."""
+        service = data.get("service")
+        if not service:
+            return ()
+        port = data.get(f"{kind}Port") or DEFAULT_PORTS[kind]
+        found: set[str] = set()
+        for raw in self._slices.values():
+            if raw["metadata"].get("labels", {}).get(SERVICE_LABEL) != service:
+                continue
+            for endpoint in raw.get("endpoints") or []:
+                if endpoint.get("conditions", {}).get("ready", True):
+                    found.update(f"http://{address}:{port}" for address in endpoint.get("addresses", []))
+        return tuple(sorted(found))
+
+
+def _number(data: Mapping[str, str], key: str) -> int | None:
+    text = data.get(key)
+    if not text:
+        return None
+    if not text.isdigit():
+        raise ValueError(f"{key} is {text!r}; wanted a whole number")
+    return int(text)

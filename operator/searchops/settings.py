@@ -1,0 +1,84 @@
+"""The operator's settings: one frozen model, read from the environment once, validated at start."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = re.compile(r"^(s3|gs|file)://[^:\s]*$")
+
+
+class OperatorSettings(BaseSettings):
+    """Environment variables ``SEARCHOPS_*``.
+
+    Attributes:
+        fleet: name of this fleet: first part of every alias; two fleets may share a cell's server, never a collection.
+        namespace: the operator's own namespace: cells, pools, PodTemplates and worker Jobs live there.
+        artifacts: URI prefix for answers, evidence, ONNX files and cursors; operator and workers reach it alike.
+        allow_file_uris: whether ``file://`` sources are allowed (one machine only).
+        source_prefixes: allowed prefixes of `EmbeddingModel.spec.source` and holdouts; empty allows all schemes above.
+        catalogue_prefixes: allowed prefixes of namespaced kinds' URIs; ``{namespace}`` stands for the object's own.
+        binding_settle_seconds: how long a gateway may go on with a cached binding; waited before a backfill starts.
+        gateway_url: address that access Secrets give to merchants' clients.
+        kubeconfig: used instead of the Pod's ServiceAccount.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SEARCHOPS_", frozen=True, extra="ignore")
+
+    fleet: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "prod"
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "searchops-system"
+    identity: Annotated[str, Field(min_length=1, max_length=128)] = "searchops-operator"
+    artifacts: str
+    allow_file_uris: bool = False
+    source_prefixes: tuple[str, ...] = ()
+    catalogue_prefixes: tuple[str, ...] = ()
+    gateway_url: str = ""
+    token_lifetime_days: Annotated[int, Field(ge=1, le=365)] = 30
+    binding_settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    probe_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    resync_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    cell_sweep_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    tenant_workers: Annotated[int, Field(ge=1, le=500)] = 20
+    model_workers: Annotated[int, Field(ge=1, le=50)] = 2
+    reindex_workers: Annotated[int, Field(ge=1, le=100)] = 8
+    max_reindexes: Annotated[int, Field(ge=1, le=1000)] = 32
+    writes_per_second: Annotated[float, Field(gt=0, le=10000)] = 50.0
+    kubeconfig: Path | None = None
+
+    @field_validator("artifacts")
+    @classmethod
+    def _artifact_prefix(cls, value: str) -> str:
+        if not _PREFIX.match(value):
+            raise ValueError(f"SEARCHOPS_ARTIFACTS is {value!r}; wanted s3://…, gs://… or file://…")
+        return value.rstrip("/")
+
+    @property
+    def token_lifetime(self) -> timedelta:
+        """How long a tenant's token is valid."""
+        return timedelta(days=self.token_lifetime_days)
+
+    @property
+    def binding_settle(self) -> timedelta:
+        """How long a gateway may go on with a cached binding."""
+        return timedelta(seconds=self.binding_settle_seconds)
+
+    def source_allowed(self, uri: str) -> bool:
+        """Whether a cluster-scoped kind may read this URI."""
+        if uri.startswith("file://") and not self.allow_file_uris:
+            return False
+        return not self.source_prefixes or any(uri.startswith(prefix) for prefix in self.source_prefixes)
+
+    def catalogue_allowed(self, uri: str, namespace: str) -> bool:
+        """Whether a namespaced kind of this namespace may read this URI."""
+        if uri.startswith("file://") and not self.allow_file_uris:
+            return False
+        prefixes = [prefix.replace("{namespace}", namespace) for prefix in self.catalogue_prefixes]
+        return any(uri.startswith(prefix) for prefix in prefixes)
