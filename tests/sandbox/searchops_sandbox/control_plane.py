@@ -1,0 +1,297 @@
+"""A real Kubernetes control plane on loopback: etcd, API server and controller manager, with RBAC, ready in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+import yaml
+
+from searchops_sandbox.binaries import CONTROL_PLANE, ensure_binaries
+from searchops_sandbox.certificates import Certificates, make_certificates
+from searchops_sandbox.kubernetes_api import ApiError, Connection, KubernetesApi
+from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTROLLERS: Final = (
+    "job-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "ttl-after-finished-controller",
+    "clusterrole-aggregation-controller",
+    "endpointslice-controller",
+    "validatingadmissionpolicy-status-controller",
+)
+ISSUER: Final = "https://kubernetes.default.svc"
+TOKEN_SECONDS: Final = 86_400
+_READY_SECONDS = 90.0
+_STOP_SECONDS = 20.0
+_DRAIN_SECONDS = 4.0
+_KUBECTL_SECONDS = 120.0
+
+
+class ControlPlane:
+    """etcd → API server → controller manager, on free ports, in one folder.
+
+    Stopped in the opposite order, waiting for each: an API server whose etcd went first hangs for minutes. Ports,
+    certificates and data survive a stop and a new start of the same object.
+
+    Args:
+        folder: data, logs and kubeconfigs; a temporary one, removed at the end, where it is None.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._temporary = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="searchops-control-plane-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.kubeconfig = self.folder / "admin.kubeconfig"
+        self._token = secrets.token_urlsafe(24)
+        self._etcd_port, self._peer_port, self._api_port = free_port(), free_port(), free_port()
+        self._certificates: Certificates | None = None
+        self._binaries: dict[str, Path] = {}
+        self._etcd: ManagedProcess | None = None
+        self._api_server: ManagedProcess | None = None
+        self._controllers: ManagedProcess | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def server(self) -> str:
+        """Base URL of the API server."""
+        return f"https://127.0.0.1:{self._api_port}"
+
+    @property
+    def connection(self) -> Connection:
+        """How the cluster's administrator connects."""
+        return Connection(self.server, authority=self._files().authority.read_text(), token=self._token)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of the parts that run."""
+        return {part.name: part.pid for part in self._parts() if part.running and part.pid is not None}
+
+    def api(self) -> KubernetesApi:
+        """A client with the administrator's rights; use it with ``async with``."""
+        return KubernetesApi(self.connection)
+
+    async def start(self) -> None:
+        """Start everything and wait until the default ServiceAccount exists, so that Pods can be made.
+
+        Raises:
+            SandboxError: where a program cannot be built, or with the end of its log where it does not come up.
+        """
+        self._binaries = await asyncio.to_thread(ensure_binaries, CONTROL_PLANE)
+        self._certificates = make_certificates(self.folder / "pki")
+        self._write_tokens()
+        self.write_kubeconfig(self.kubeconfig, self._token, user="admin")
+        try:
+            await self._start_etcd()
+            await self._start_api_server()
+            await self._start_controllers()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Controller manager, then API server, then etcd, waiting for each; what does not end is killed.
+
+        An API server with open watches waits a minute for them: it gets seconds, since all that it knows is in etcd.
+        """
+        for part in reversed(self._parts()):
+            await part.stop(grace=_DRAIN_SECONDS if part is self._api_server else _STOP_SECONDS)
+
+    async def close(self) -> None:
+        """Stop, and remove the folder where it was a temporary one."""
+        await self.stop()
+        if self._temporary:
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    async def stop_api_server(self) -> None:
+        """An outage: only the API server goes away."""
+        if self._api_server is not None:
+            await self._api_server.stop(grace=_DRAIN_SECONDS)
+
+    async def start_api_server(self) -> None:
+        """The end of the outage: the same address and data again."""
+        await self._start_api_server()
+
+    def write_kubeconfig(self, path: Path, token: str, *, user: str, namespace: str = "default") -> Path:
+        """A kubeconfig that logs in with a bearer token; readable by its owner only."""
+        authority = base64.b64encode(self._files().authority.read_bytes()).decode()
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": "sandbox", "cluster": {"server": self.server, "certificate-authority-data": authority}}
+            ],
+            "users": [{"name": user, "user": {"token": token}}],
+            "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": user, "namespace": namespace}}],
+            "current-context": "sandbox",
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    async def service_account_kubeconfig(
+        self, namespace: str, name: str, *, path: Path | None = None, seconds: int = TOKEN_SECONDS
+    ) -> Path:
+        """A kubeconfig with exactly the rights of a ServiceAccount, by TokenRequest; the account must exist.
+
+        Raises:
+            ApiError: where the account does not exist.
+        """
+        async with self.api() as api:
+            answer = await api.create(
+                f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
+                {
+                    "apiVersion": "authentication.k8s.io/v1",
+                    "kind": "TokenRequest",
+                    "spec": {"expirationSeconds": seconds},
+                },
+            )
+        target = path or self.folder / f"{namespace}.{name}.kubeconfig"
+        return self.write_kubeconfig(target, answer["status"]["token"], user=name, namespace=namespace)
+
+    async def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
+        """Run kubectl as administrator; returns its standard output.
+
+        Raises:
+            SandboxError: with kubectl's own words, where it fails and `check` is set.
+        """
+        process = await asyncio.create_subprocess_exec(
+            str(self._binaries["kubectl"]),
+            *arguments,
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), _KUBECTL_SECONDS)
+        except BaseException:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            raise
+        if check and process.returncode != 0:
+            raise SandboxError(f"kubectl {' '.join(arguments)} ended with {process.returncode}: {errors.decode()}")
+        return output.decode()
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of every part's log, for messages of failed tests."""
+        return "\n".join(f"--- {part.name}\n{part.tail(lines)}" for part in self._parts())
+
+    async def _start_etcd(self) -> None:
+        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
+        self._etcd = self._process(
+            "etcd",
+            f"--data-dir={self.folder / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        )
+        await self._etcd.start()
+        await self._etcd.wait_until(self._etcd_healthy, timeout=_READY_SECONDS)
+
+    async def _start_api_server(self) -> None:
+        files = self._files()
+        self._api_server = self._process(
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            f"--secure-port={self._api_port}",
+            f"--tls-cert-file={files.server}",
+            f"--tls-private-key-file={files.server_key}",
+            f"--token-auth-file={self._tokens()}",
+            "--authorization-mode=Node,RBAC",
+            f"--service-account-issuer={ISSUER}",
+            f"--service-account-key-file={files.tokens_key}",
+            f"--service-account-signing-key-file={files.tokens_key}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--allow-privileged=true",
+        )
+        await self._api_server.start()
+        await self._api_server.wait_until(self._api_ready, timeout=_READY_SECONDS)
+
+    async def _start_controllers(self) -> None:
+        self._controllers = self._process(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--controllers={','.join(CONTROLLERS)}",
+            "--leader-elect=false",
+            "--use-service-account-credentials=false",
+            "--secure-port=0",
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
+            "--concurrent-job-syncs=20",
+        )
+        await self._controllers.start()
+        await self._controllers.wait_until(self._pods_can_be_made, timeout=_READY_SECONDS)
+
+    def _process(self, name: str, *arguments: str) -> ManagedProcess:
+        return ManagedProcess(name, [str(self._binaries[name]), *arguments], log=self.folder / "logs" / f"{name}.log")
+
+    async def _etcd_healthy(self) -> bool:
+        timeout = aiohttp.ClientTimeout(total=2.0)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"http://127.0.0.1:{self._etcd_port}/health") as answer,
+            ):
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def _api_ready(self) -> bool:
+        try:
+            async with self.api() as api:
+                return await api.text("/readyz") == "ok"
+        except (ApiError, aiohttp.ClientError):
+            return False
+
+    async def _pods_can_be_made(self) -> bool:
+        try:
+            async with self.api() as api:
+                await api.get("/api/v1/namespaces/default/serviceaccounts/default")
+        except (ApiError, aiohttp.ClientError):
+            return False
+        return True
+
+    def _write_tokens(self) -> None:
+        self._tokens().touch(mode=0o600)
+        with self._tokens().open("w", newline="") as file:
+            csv.writer(file).writerow((self._token, "admin", "admin", "system:masters"))
+
+    def _tokens(self) -> Path:
+        return self.folder / "pki" / "tokens.csv"
+
+    def _files(self) -> Certificates:
+        if self._certificates is None:
+            raise SandboxError("the control plane was not started yet")
+        return self._certificates
+
+    def _parts(self) -> Sequence[ManagedProcess]:
+        return [part for part in (self._etcd, self._api_server, self._controllers) if part is not None]
