@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,8 @@ from searchops.api.v1alpha1 import KINDS, EmbeddingModel, ReindexJob, SearchTena
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
 DEFINITIONS = {kind.kind: crdgen.definition(kind) for kind in KINDS}
 SCHEMAS = {name: document["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for name, document in DEFINITIONS.items()}
 every_kind = pytest.mark.parametrize("kind", sorted(SCHEMAS))
@@ -228,3 +229,37 @@ def test_the_charts_copy_is_kept_when_the_release_goes(kind: str) -> None:
 def test_template_braces_of_a_description_are_escaped_for_helm() -> None:
     text = crdgen.chart_template({"metadata": {"name": "a"}, "spec": {"description": "uses {{title}}"}})
     assert 'uses {{ "{{" }}title}}' in text
+
+
+FULL = {
+    document["kind"]: document
+    for path in sorted((ROOT / "tests/unit/api/full_documents").glob("*.yaml"))
+    for document in [yaml.safe_load(path.read_text(encoding="utf-8"))]
+}
+
+
+def present(value: Any, path: str) -> Iterator[str]:
+    """Every path of a document, list items as ``[]``."""
+    yield path
+    if isinstance(value, list):
+        for item in value:
+            yield from present(item, f"{path}[]")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from present(inner, f"{path}.{name}")
+
+
+@every_kind
+def test_the_full_document_has_every_field(kind: str) -> None:
+    found = {*present(FULL[kind]["spec"], "spec"), *present(FULL[kind]["status"], "status")}
+    assert [path for path, _ in parts(kind) if "{}" not in path and path not in found] == []
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.kind))
+def test_the_full_document_goes_through_the_model_unchanged(
+    kind: type[SearchTenant | EmbeddingModel | ReindexJob],
+) -> None:
+    document = FULL[kind.kind]
+    parsed = kind.model_validate(document)
+    assert parsed.spec.to_wire() == document["spec"]
+    assert parsed.status.to_wire() == document["status"]
