@@ -79,8 +79,8 @@ class AnalyserSettings(ApiModel):
     version: str = ANALYSER_VERSION
     languages: tuple[str, ...] = ("en",)
     lexicon_digest: str = ""
-    avg_len_lex: float = 16.0
-    avg_len_tri: float = 90.0
+    avg_len_lex: float = 22.0
+    avg_len_tri: float = 92.0
 
     @property
     def analyser_id(self) -> str:

@@ -1,0 +1,105 @@
+"""Searches on a Qdrant cell: every leg and the server's own fusion in one batch request.
+
+The legs come with product ids only; the fused query brings the payloads of more hits than are shown. What is shown is
+ordered by `results.fuse`; a hit whose payload the server's order left out is fetched by id, which ties at the cut need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from searchops.api.retrieval import DELETED_KEY, ID_KEY, point_id
+from searchops_workers.retrieval.results import LegHit, fuse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qdrant_client import AsyncQdrantClient
+
+    from searchops_workers.retrieval.query import Leg, SearchRequest
+
+
+def query_filter(filters: Mapping[str, str | int | float | bool]) -> models.Filter:
+    """Live points whose fields have these values."""
+    conditions: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key=DELETED_KEY))]
+    for key, value in sorted(filters.items()):
+        if isinstance(value, float):
+            conditions.append(models.FieldCondition(key=key, range=models.Range(gte=value, lte=value)))
+        else:
+            conditions.append(models.FieldCondition(key=key, match=models.MatchValue(value=value)))
+    return models.Filter(must=conditions)
+
+
+def leg_vector(leg: Leg) -> Any:
+    """A leg's query vector as the client takes it."""
+    if isinstance(leg.vector, tuple):
+        return list(leg.vector)
+    return models.SparseVector(indices=list(leg.vector.indices), values=list(leg.vector.values))
+
+
+def batch_of(request: SearchRequest) -> list[models.QueryRequest]:
+    """Every leg, and the fused query last."""
+    condition = query_filter(request.filters)
+    singles = [
+        models.QueryRequest(
+            query=leg_vector(leg),
+            using=leg.using,
+            filter=condition,
+            limit=request.prefetch,
+            score_threshold=leg.floor,
+            with_payload=[ID_KEY],
+        )
+        for leg in request.legs
+    ]
+    prefetch = [
+        models.Prefetch(
+            query=leg_vector(leg),
+            using=leg.using,
+            filter=condition,
+            limit=request.prefetch,
+            score_threshold=leg.floor,
+        )
+        for leg in request.legs
+    ]
+    fusion = models.RrfQuery(rrf=models.Rrf(k=request.rrf_k, weights=[leg.weight for leg in request.legs]))
+    fused = models.QueryRequest(prefetch=prefetch, query=fusion, limit=request.fetch, with_payload=True)
+    return [*singles, fused]
+
+
+class QdrantSearch:
+    """`VectorSearch` over a client that holds the caller's own token."""
+
+    def __init__(self, client: AsyncQdrantClient, *, timeout: int = 10) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    async def legs(self, collection: str, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
+        """The hits of every leg, with payloads where they will be shown.
+
+        Raises:
+            qdrant_client's exceptions, which the caller's border translates.
+        """
+        responses = await self._client.query_batch_points(collection, batch_of(request), timeout=self._timeout)
+        payloads = {_product(point.payload): point.payload or {} for point in responses[-1].points}
+        answers = {
+            leg.name: [
+                LegHit(_product(point.payload), point.score, payloads.get(_product(point.payload), {}))
+                for point in response.points
+            ]
+            for leg, response in zip(request.legs, responses, strict=False)
+        }
+        missing = [hit.product_id for hit in fuse(request, answers) if hit.product_id not in payloads]
+        if missing:
+            found = await self._client.retrieve(collection, [point_id(one) for one in missing], with_payload=True)
+            late = {_product(point.payload): point.payload or {} for point in found}
+            answers = {
+                name: [LegHit(hit.product_id, hit.score, late.get(hit.product_id, hit.payload)) for hit in hits]
+                for name, hits in answers.items()
+            }
+        return answers
+
+
+def _product(payload: Mapping[str, Any] | None) -> str:
+    return str((payload or {}).get(ID_KEY, ""))

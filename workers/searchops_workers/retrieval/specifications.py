@@ -1,0 +1,77 @@
+"""Codes, numbers and units: what BM25 must match exactly, however it was typed.
+
+``2 HP`` = ``2hp``; ``M 12`` = ``m12``; ``3,5 mm`` = ``3.5mm``; ``TN-2110`` = ``tn2110``; ``M12x50`` also gives ``m12``
+and ``50``. The joined forms are added beside the parts, on the index side and the query side alike.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = """
+mm cm dm m km in ft kg g mg lb oz l ml cl dl hp kw w v a ah mah hz khz mhz ghz bar psi nm rpm gb tb mb lm
+l/h l/min m3/h
+"""
+UNITS = tuple(_UNITS.split())
+UNIT_SYNONYMS = {
+    "ps": "hp",
+    "hv": "hp",
+    "pk": "hp",
+    "zoll": "in",
+    "inch": "in",
+    "liter": "l",
+    "litre": "l",
+    "litra": "l",
+}
+NUMBER = r"\d+(?:[.]\d+)?"
+
+DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
+THOUSANDS = re.compile(r"(?<=\d)[ .](?=000\b)")
+METRIC_SPACE = re.compile(r"\bm\s+(?=\d{1,2}(?!\d))")
+_NAMES = "|".join(re.escape(unit) for unit in sorted({*UNITS, *UNIT_SYNONYMS}, key=len, reverse=True))
+UNIT = re.compile(rf"\b({NUMBER})\s+({_NAMES})(?![\w/])")
+GLUED_UNIT = re.compile(rf"^({NUMBER})([a-z]+(?:/[a-z]+)?)$")
+DIMENSIONS = re.compile(rf"^(m?{NUMBER})((?:[x×*]{NUMBER})+)$")
+DIMENSION_SPACE = re.compile(r"(?<=\d)\s*[x×]\s*(?=\d)")
+TOKEN = re.compile(r"[a-z0-9][a-z0-9./+_-]*", re.IGNORECASE)
+WORD = re.compile(r"[^\W_]+(?:[./+-][^\W_]+)*")
+
+
+def normalise_numbers(text: str) -> str:
+    """Folded text with decimal commas, thousands, thread sizes and units in one spelling."""
+    text = DECIMAL_COMMA.sub(".", text)
+    text = THOUSANDS.sub("", text)
+    text = METRIC_SPACE.sub("m", text)
+    text = DIMENSION_SPACE.sub("x", text)
+    return UNIT.sub(lambda found: found.group(1) + UNIT_SYNONYMS.get(found.group(2), found.group(2)), text)
+
+
+def expand(token: str) -> tuple[str, ...]:
+    """A token and the further forms it must be found by; the first is the token itself in its canonical form."""
+    glued = GLUED_UNIT.match(token)
+    if glued is not None and glued.group(2) in UNIT_SYNONYMS:
+        token = glued.group(1) + UNIT_SYNONYMS[glued.group(2)]
+    forms = [token]
+    dimensions = DIMENSIONS.match(token)
+    if dimensions is not None:
+        forms += re.split(r"[x×*]", token)
+    if re.search(r"[-/_+]", token):
+        parts = [part for part in re.split(r"[-/_+]", token) if part]
+        joined = "".join(parts)
+        if has_digit(token):
+            forms.append(joined)
+        if not has_digit(token) or all(len(part) > 1 for part in parts):
+            forms += parts
+    return tuple(dict.fromkeys(form.strip(".") for form in forms if form.strip(".")))
+
+
+def has_digit(token: str) -> bool:
+    """Whether the token carries a number: such tokens are never stemmed, and never a stop word."""
+    return any(char.isdigit() for char in token)
+
+
+def looks_like_code(token: str) -> bool:
+    """A token with a digit and either a letter or a separator, long enough to be a part number."""
+    compact = re.sub(r"[-/_.+]", "", token)
+    letters = any(char.isalpha() for char in compact)
+    return has_digit(compact) and len(compact) >= 3 and (letters or len(compact) >= 5)
