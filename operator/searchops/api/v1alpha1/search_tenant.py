@@ -155,7 +155,6 @@ class SearchTenantSpec(ApiModel):
             "!has(self.access) || self.access.all(a, self.access.exists_one(b, b.secretName == a.secretName))",
             "two access entries name the same secretName: each entry needs a Secret of its own",
             ".access",
-            "FieldValueDuplicate",
         ),
         CelRule(
             "!has(self.access) || self.access.all(a, !has(a.direct) || !a.direct || a.role == 'Index')",

@@ -1,0 +1,397 @@
+"""The definitions on a real API server: what is right goes through, every rule and bound refuses, naming the field."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from searchops_sandbox.kubernetes_api import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from searchops_sandbox.control_plane import ControlPlane
+    from searchops_sandbox.kubernetes_api import KubernetesApi
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "merchants-eu"
+Json = dict[str, Any]
+
+
+def copy_of(value: Any) -> Any:
+    """A deep copy in which YAML's aliases no longer share one value."""
+    return json.loads(json.dumps(value))
+
+
+def documents(folder: str) -> dict[str, Json]:
+    """The YAML files of a folder by the plural in their names."""
+    return {
+        path.name.split(".")[0]: copy_of(yaml.safe_load(path.read_text(encoding="utf-8")))
+        for path in sorted((ROOT / folder).glob("*.yaml"))
+    }
+
+
+DEFINITIONS = documents("crds")
+FULL = documents("tests/unit/api/full_documents")
+SCHEMAS = {
+    plural: document["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for plural, document in DEFINITIONS.items()
+}
+every_kind = pytest.mark.parametrize("plural", sorted(FULL))
+
+
+def collection_of(plural: str) -> str:
+    """The path of a kind's collection."""
+    scope = f"namespaces/{NAMESPACE}/" if DEFINITIONS[plural]["spec"]["scope"] == "Namespaced" else ""
+    return f"/apis/searchops.dev/v1alpha1/{scope}{plural}"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def definitions(control_plane: ControlPlane) -> ControlPlane:
+    """A control plane with our definitions, established, and the namespace of the merchants."""
+    await control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    names = [f"crd/{document['metadata']['name']}" for document in DEFINITIONS.values()]
+    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    await control_plane.kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+    )
+    return control_plane
+
+
+@pytest_asyncio.fixture
+async def api(definitions: ControlPlane) -> AsyncIterator[KubernetesApi]:
+    async with definitions.api() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def stored(api: KubernetesApi) -> AsyncIterator[dict[str, Json]]:
+    """The full document of every kind, stored with its status, as the API server gives it back."""
+    result = {}
+    for plural, document in FULL.items():
+        body = {key: value for key, value in document.items() if key != "status"}
+        created = await api.create(collection_of(plural), body, fieldValidation="Strict")
+        path = f"{collection_of(plural)}/{created['metadata']['name']}"
+        await api.patch(f"{path}/status?fieldValidation=Strict", {"status": document["status"]})
+        result[plural] = await api.get(path)
+    yield result
+    for plural, document in FULL.items():
+        await api.delete(f"{collection_of(plural)}/{document['metadata']['name']}")
+
+
+@every_kind
+async def test_the_full_document_round_trips(stored: dict[str, Json], plural: str) -> None:
+    assert stored[plural]["spec"] == FULL[plural]["spec"]
+    assert stored[plural]["status"] == FULL[plural]["status"]
+
+
+@every_kind
+async def test_the_columns_show_the_documents_values(
+    definitions: ControlPlane, stored: dict[str, Json], plural: str
+) -> None:
+    short = DEFINITIONS[plural]["spec"]["names"]["shortNames"][0]
+    shown = await definitions.kubectl("get", short, "-n", NAMESPACE, "-o", "wide")
+    header, line = shown.splitlines()
+    wanted = DEFINITIONS[plural]["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert header.split() == ["NAME", *(column["name"].upper() for column in wanted)]
+    assert len(re.split(r"\s{2,}", line.strip())) == len(wanted) + 1, line
+    assert stored[plural]["metadata"]["name"] in await definitions.kubectl("get", "searchops", "-A", "-o", "name")
+
+
+async def refusal(api: KubernetesApi, plural: str, document: Json, *, status: bool = False) -> str:
+    """What the API server says to a document in a dry run; empty where it takes it."""
+    try:
+        if status:
+            path = f"{collection_of(plural)}/{document['metadata']['name']}/status?dryRun=All&fieldValidation=Strict"
+            await api.replace(path, document)
+        else:
+            body = {key: value for key, value in document.items() if key != "status"}
+            await api.create(collection_of(plural), body, dryRun="All", fieldValidation="Strict")
+    except ApiError as error:
+        assert error.status in (400, 422), error
+        return str(error)
+    return ""
+
+
+class BadField(NamedTuple):
+    """One violated bound: where it is set, how, and what the answer must name."""
+
+    steps: tuple[str | int, ...]
+    value: Any
+    says: str
+
+    @property
+    def path(self) -> str:
+        """The path as the API server writes it."""
+        return re.sub(r"\.\[", "[", ".".join(f"[{step}]" if isinstance(step, int) else step for step in self.steps))
+
+
+MISSING = object()
+
+
+def bad_fields(schema: Json, value: Any, steps: tuple[str | int, ...]) -> Iterator[BadField]:
+    """For every bound of every field that the document has: a value that violates it."""
+    yield from _bad_scalars(schema, value, steps)
+    if schema["type"] == "array":
+        yield from _bad_lists(schema, value, steps)
+    if "additionalProperties" in schema:
+        many = {f"key{index}": next(iter(value.values())) for index in range(schema["maxProperties"] + 1)}
+        yield BadField(steps, many, "must have at most")
+        for key, inner in value.items():
+            yield from bad_fields(schema["additionalProperties"], inner, (*steps, key))
+    for name in schema.get("required", ()):
+        yield BadField((*steps, name), MISSING, "Required value")
+    for name, inner in schema.get("properties", {}).items():
+        if name in value:
+            yield from bad_fields(inner, value[name], (*steps, name))
+
+
+def _bad_scalars(schema: Json, value: Any, steps: tuple[str | int, ...]) -> Iterator[BadField]:
+    violations: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "maxLength": (lambda bound: str(value) + "a" * bound, "Too long"),
+        "minLength": (lambda bound: "a" * (bound - 1), "chars long"),
+        "pattern": (lambda bound: "~ ~", "should match"),
+        "enum": (lambda bound: "~", "Unsupported value"),
+        "maximum": (lambda bound: bound + 1, "less than or equal to"),
+        "minimum": (lambda bound: bound - 1, "greater than or equal to"),
+    }
+    for keyword, (violate, says) in violations.items():
+        if keyword in schema:
+            yield BadField(steps, violate(schema[keyword]), says)
+    if schema.get("format") == "date-time":
+        yield BadField(steps, "yesterday", "date-time")
+    if schema["type"] in {"boolean", "integer", "number", "string"}:
+        yield BadField(steps, 7 if schema["type"] == "string" else "seven", "must be of type")
+
+
+def _bad_lists(schema: Json, value: list[Any], steps: tuple[str | int, ...]) -> Iterator[BadField]:
+    yield BadField(steps, value[:1] * (schema["maxItems"] + 1), "must have at most")
+    if "minItems" in schema:
+        yield BadField(steps, [], "at least")
+    if schema.get("x-kubernetes-list-type") == "map":
+        yield BadField((*steps, len(value)), value[0], "Duplicate value")
+    for index, item in enumerate(value):
+        yield from bad_fields(schema["items"], item, (*steps, index))
+
+
+def with_bad_field(document: Json, bad: BadField) -> Json:
+    """A copy of the document with one violation."""
+    result = copy.deepcopy(document)
+    node: Any = result
+    *parents, last = bad.steps
+    for step in parents:
+        node = node[step]
+    if bad.value is MISSING:
+        node.pop(last)
+    elif isinstance(node, list) and last == len(node):
+        node.append(bad.value)
+    else:
+        node[last] = bad.value
+    return result
+
+
+async def not_refused(api: KubernetesApi, plural: str, document: Json, bad: BadField) -> str:
+    """Empty where the violation is refused with the field's path and the reason, else what was seen instead."""
+    answer = await refusal(api, plural, with_bad_field(document, bad), status=bad.steps[0] == "status")
+    if bad.path in answer and bad.says in answer:
+        return ""
+    return f"{bad.path} = {bad.value!r:.60}: wanted {bad.says!r}, seen {answer[:300]!r}"
+
+
+@every_kind
+@pytest.mark.parametrize("part", ["spec", "status"])
+async def test_every_bound_of_every_field_refuses_and_names_it(
+    api: KubernetesApi, stored: dict[str, Json], plural: str, part: str
+) -> None:
+    schema = SCHEMAS[plural]["properties"][part]
+    document = stored[plural] if part == "status" else FULL[plural]
+    wanted = list(bad_fields(schema, document[part], (part,)))
+    assert len(wanted) >= 40
+    seen: list[str] = []
+    for start in range(0, len(wanted), 16):
+        batch = wanted[start : start + 16]
+        seen += await asyncio.gather(*(not_refused(api, plural, document, bad) for bad in batch))
+    assert not any(seen), "\n".join(filter(None, seen))
+
+
+@every_kind
+@pytest.mark.parametrize("steps", ["", "spec", "deep"])
+async def test_unknown_fields_are_refused_by_strict_validation(api: KubernetesApi, plural: str, steps: str) -> None:
+    deep = {
+        "searchtenants": ("spec", "fields", 0),
+        "embeddingmodels": ("spec", "rollout", "waves", 0),
+        "reindexjobs": ("spec", "budget"),
+    }
+    path: tuple[str | int, ...] = {"": (), "spec": ("spec",), "deep": deep[plural]}[steps]
+    bad = BadField((*path, "colour"), "blue", "unknown field")
+    answer = await refusal(api, plural, with_bad_field(FULL[plural], bad))
+    assert f'unknown field "{bad.path}"' in answer
+
+
+class BadRule(NamedTuple):
+    """One violated CEL rule."""
+
+    plural: str
+    field: str
+    message: str
+    edits: dict[tuple[str | int, ...], Any]
+
+
+def selector_wave(index: int) -> dict[tuple[str | int, ...], Any]:
+    return {("spec", "rollout", "waves", index): {"name": "odd", "selector": {}, "percent": 100}}
+
+
+LONG_KEY = {"k" * 318: "a"}
+RULES = {
+    "tenant: long name": BadRule(
+        "searchtenants", "metadata.name", "more than 63 characters", {("metadata", "name"): "a" * 64}
+    ),
+    "tenant: dotted name": BadRule("searchtenants", "metadata.name", "contains a dot", {("metadata", "name"): "a.b"}),
+    "model: long name": BadRule(
+        "embeddingmodels", "metadata.name", "more than 40 characters", {("metadata", "name"): "a" * 41}
+    ),
+    "model: dotted name": BadRule("embeddingmodels", "metadata.name", "contains a dot", {("metadata", "name"): "a.b"}),
+    "job: long name": BadRule(
+        "reindexjobs", "metadata.name", "more than 63 characters", {("metadata", "name"): "a" * 64}
+    ),
+    "job: dotted name": BadRule("reindexjobs", "metadata.name", "contains a dot", {("metadata", "name"): "a.b"}),
+    "tenant: shared with shards": BadRule(
+        "searchtenants", "spec.sharding.shards", "has no shards of its own", {("spec", "isolation"): "Shared"}
+    ),
+    "tenant: no title": BadRule(
+        "searchtenants",
+        "spec.fields",
+        "at least one field needs the role Title",
+        {("spec", "fields", 1, "role"): "Body"},
+    ),
+    "tenant: one Secret twice": BadRule(
+        "searchtenants",
+        "spec.access",
+        "two access entries name the same secretName",
+        {("spec", "access", 1, "secretName"): "acme-storefront"},
+    ),
+    "tenant: a direct reader": BadRule(
+        "searchtenants", "spec.access", "direct is for writers only", {("spec", "access", 0, "direct"): True}
+    ),
+    "tenant: a long label key": BadRule(
+        "searchtenants",
+        "spec.placement.cellSelector.matchLabels",
+        "keys have at most 317 characters",
+        {("spec", "placement", "cellSelector", "matchLabels"): LONG_KEY},
+    ),
+    "model: a wave of both kinds": BadRule(
+        "embeddingmodels", "spec.rollout.waves[1]", "exactly one of selector and percent", selector_wave(1)
+    ),
+    "model: a wave of neither kind": BadRule(
+        "embeddingmodels",
+        "spec.rollout.waves[0]",
+        "exactly one of selector and percent",
+        {("spec", "rollout", "waves", 0, "selector"): MISSING},
+    ),
+    "model: the last wave is not all": BadRule(
+        "embeddingmodels",
+        "spec.rollout.waves",
+        "the last wave must have percent 100",
+        {("spec", "rollout", "waves", 1, "percent"): 99},
+    ),
+    "model: the last wave has no percent": BadRule(
+        "embeddingmodels",
+        "spec.rollout.waves",
+        "the last wave must have percent 100",
+        {("spec", "rollout", "waves", 1): {"name": "all", "selector": {}}},
+    ),
+    "job: two sources": BadRule(
+        "reindexjobs",
+        "spec.source",
+        "exactly one of fromCollection: true and uri",
+        {("spec", "source", "fromCollection"): True},
+    ),
+    "job: no source": BadRule(
+        "reindexjobs",
+        "spec.source",
+        "exactly one of fromCollection: true and uri",
+        {("spec", "source", "uri"): MISSING},
+    ),
+}
+FROZEN = {
+    "job: another tenant": BadRule(
+        "reindexjobs", "spec.tenant", "tenant cannot change", {("spec", "tenant"): "other-tenant"}
+    ),
+    "job: another revision": BadRule(
+        "reindexjobs", "spec.revision", "revision cannot change", {("spec", "revision"): "other-r1-00000000"}
+    ),
+    "job: no revision any more": BadRule(
+        "reindexjobs", "spec.revision", "revision cannot change", {("spec", "revision"): MISSING}
+    ),
+}
+
+
+def with_edits(document: Json, rule: BadRule) -> Json:
+    for steps, value in rule.edits.items():
+        document = with_bad_field(document, BadField(steps, value, ""))
+    return document
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+async def test_every_rule_refuses_what_it_should(api: KubernetesApi, name: str) -> None:
+    rule = RULES[name]
+    answer = await refusal(api, rule.plural, with_edits(FULL[rule.plural], rule))
+    assert f"{rule.field}: " in answer
+    assert rule.message in answer
+
+
+@pytest.mark.parametrize("name", sorted(FROZEN))
+async def test_what_is_frozen_stays(api: KubernetesApi, stored: dict[str, Json], name: str) -> None:
+    rule = FROZEN[name]
+    changed = with_edits(stored[rule.plural], rule)
+    with pytest.raises(ApiError) as refused:
+        await api.replace(f"{collection_of(rule.plural)}/{changed['metadata']['name']}?dryRun=All", changed)
+    assert f"{rule.field}: " in str(refused.value)
+    assert rule.message in str(refused.value)
+
+
+def test_no_rule_is_without_a_document_that_it_refuses() -> None:
+    """Rules of a status are the operator's own affair, but the label key's rule is one of them."""
+    messages = {rule.message for rule in (*RULES.values(), *FROZEN.values())}
+    declared = {
+        (plural, rule["message"])
+        for plural, schema in SCHEMAS.items()
+        for node in _nodes(schema)
+        for rule in node.get("x-kubernetes-validations", ())
+    }
+    assert len(declared) >= 12
+    assert [entry for entry in declared if not any(message in entry[1] for message in messages)] == []
+
+
+def _nodes(schema: Json) -> Iterator[Json]:
+    yield schema
+    for inner in (*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(inner, dict):
+            yield from _nodes(inner)
+
+
+async def test_a_minimal_tenant_gets_the_defaults(api: KubernetesApi) -> None:
+    body = {
+        "apiVersion": "searchops.dev/v1alpha1",
+        "kind": "SearchTenant",
+        "metadata": {"name": "minimal"},
+        "spec": {"model": {"name": "m"}, "fields": [{"name": "title", "type": "text", "role": "Title"}]},
+    }
+    created = await api.create(collection_of("searchtenants"), body, dryRun="All", fieldValidation="Strict")
+    assert created["spec"]["isolation"] == "Collection"
+    assert created["spec"]["sharding"] == {"shards": 1, "replicas": 1}
+    assert created["spec"]["fields"] == body["spec"]["fields"]  # type: ignore[index]
+    assert "access" not in created["spec"]
+    assert "status" not in created
