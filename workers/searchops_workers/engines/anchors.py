@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import random
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def read_anchors(content: bytes, *, source: str) -> Anchors:
             vectors = np.asarray(archive["vectors"], dtype=np.float32)
         if vectors.ndim != 2 or len(texts) != vectors.shape[0] or not np.isfinite(vectors).all():
             raise ValueError(f"{len(texts)} texts with vectors of shape {vectors.shape}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise BuildError(
             BuildStage.RETRY,
             f"{source}: seen {error}, wanted the founder's anchors; restore the artifact store, or start a new space",
