@@ -6,7 +6,7 @@ import asyncio
 import time
 import zlib
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchops.runtime.queue import Priority
 
@@ -36,7 +36,7 @@ class Resync:
 
     def __init__(
         self,
-        cache: ObjectCache[object],
+        cache: ObjectCache[Any],
         queue: WorkQueue[Key],
         *,
         period: float,

@@ -1,0 +1,172 @@
+"""Metrics: controller-runtime's names, read from a real controller, with labels that cannot grow."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from searchops.runtime.cache import ObjectCache
+from searchops.runtime.controller import Controller
+from searchops.runtime.dependency import Dependencies
+from searchops.runtime.errors import Terminal, Transient
+from searchops.runtime.key import Key
+from searchops.runtime.queue import Priority, WorkQueue
+from searchops.runtime.result import Result
+from searchops.telemetry.metrics import OTHER, BoundedNames, Telemetry
+
+
+def samples(telemetry: Telemetry) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for line in telemetry.exposition().decode().splitlines():
+        if not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            found[name] = float(value)
+    return found
+
+
+@pytest.mark.looptime
+async def test_a_controller_at_work_is_seen_under_controller_runtimes_names() -> None:
+    telemetry = Telemetry()
+    now = asyncio.get_running_loop().time
+    queue: WorkQueue[Key] = WorkQueue("tenants", now=now, metrics=telemetry.runtime)
+    cache: ObjectCache[str] = ObjectCache("tenants", str, now=now)
+    dependencies = Dependencies(now=now)
+
+    async def reconcile(key: Key) -> Result:
+        match key.name:
+            case "wait":
+                return Result.after(1000)
+            case "transient":
+                raise Transient("x", retry_after=1000)
+            case "terminal":
+                raise Terminal("Bad", "x")
+            case "slow":
+                async with dependencies.slot("cell/eu-1"):
+                    await asyncio.sleep(100)
+            case "parked":
+                async with dependencies.slot("cell/eu-1"):
+                    pass
+        return Result.done()
+
+    async def read(key: Key) -> None:
+        del key
+
+    controller = Controller(
+        "tenants",
+        queue,
+        cache,
+        reconcile,
+        read=read,
+        fatal=lambda error: pytest.fail(str(error)),
+        dependencies=dependencies,
+        metrics=telemetry.runtime,
+        now=now,
+    )
+    telemetry.watch([queue], dependencies=dependencies, lease_remaining=lambda: 12.5, caches={"tenants": lambda: 7})
+    for name in ("done", "wait", "transient", "terminal", "slow", "parked"):
+        queue.add(Key("shop", name), Priority.CHANGE)
+    task = asyncio.create_task(controller.run())
+    await asyncio.sleep(10)
+    seen = samples(telemetry)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    def of(name: str, labels: str = 'controller="tenants"') -> float:
+        return seen[f"searchops_{name}{{{labels}}}"]
+
+    assert of("reconcile_total", 'controller="tenants",result="success"') == 1
+    assert of("reconcile_total", 'controller="tenants",result="requeue_after"') == 1
+    assert of("reconcile_total", 'controller="tenants",result="error"') == 2
+    assert of("reconcile_total", 'controller="tenants",result="requeue"') == 0
+    assert of("reconcile_errors_total") == 2
+    assert of("terminal_reconcile_errors_total") == 1
+    assert of("max_concurrent_reconciles") == 10
+    assert of("active_workers") == 1
+    assert of("reconcile_time_seconds_count") == 4
+    queue_label = 'name="tenants"'
+    assert of("workqueue_adds_total", queue_label) == 6
+    assert of("workqueue_retries_total", queue_label) == 1
+    assert of("workqueue_queue_duration_seconds_count", queue_label) == 6
+    assert of("workqueue_work_duration_seconds_count", queue_label) == 5
+    assert of("workqueue_longest_running_processor_seconds", queue_label) == pytest.approx(10, abs=0.1)
+    assert of("workqueue_unfinished_work_seconds", queue_label) == pytest.approx(10, abs=0.1)
+    assert of("workqueue_delayed", queue_label) == 2
+    assert of("workqueue_parked", queue_label) == 1
+    assert of("workqueue_depth", 'name="tenants",priority="change"') == 0
+    assert of("dependency_waiting", 'dependency="cell/eu-1"') == 1
+    assert of("dependency_in_use", 'dependency="cell/eu-1"') == 1
+    assert of("dependency_breaker_open", 'dependency="cell/eu-1"') == 0
+    assert seen["searchops_leader"] == 1
+    assert seen["searchops_lease_remaining_seconds"] == 12.5
+    assert of("cached_objects", 'kind="tenants"') == 7
+
+
+def test_a_thousand_cells_are_at_most_so_many_series() -> None:
+    telemetry = Telemetry()
+    for number in range(1000):
+        telemetry.domain.cell(f"cell-{number}", up=True, collections=1, capacity=2)
+    cells = [name for name in samples(telemetry) if name.startswith("searchops_cell_up{")]
+    assert len(cells) == 257
+    assert f'searchops_cell_up{{cell="{OTHER}"}}' in cells
+
+
+def test_a_name_that_is_gone_makes_room() -> None:
+    names = BoundedNames(2)
+    assert [names("a"), names("b"), names("c"), names("a")] == ["a", "b", OTHER, "a"]
+    names.forget("a")
+    assert names("c") == "c"
+
+
+def test_phases_that_are_left_disappear() -> None:
+    telemetry = Telemetry()
+    telemetry.domain.objects("SearchTenant", {"Ready": 3, "Pending": 1})
+    telemetry.domain.objects("EmbeddingModel", {"Pending": 1})
+    telemetry.domain.objects("SearchTenant", {"Ready": 4})
+    seen = {name: value for name, value in samples(telemetry).items() if name.startswith("searchops_objects{")}
+    assert seen == {
+        'searchops_objects{kind="SearchTenant",phase="Ready"}': 4,
+        'searchops_objects{kind="EmbeddingModel",phase="Pending"}': 1,
+    }
+
+
+def test_the_domain_is_counted() -> None:
+    telemetry = Telemetry()
+    domain = telemetry.domain
+    domain.verdict("Regressed")
+    domain.switched("back")
+    domain.rolled_back("regressed")
+    domain.isolation_broken()
+    domain.missed("SearchTenant", ghosts=2, refreshed=0)
+    domain.pool("default", {"ready": 2, "down": 1})
+    domain.call("qdrant", "create_collection", "transient", 0.2)
+    domain.observed("SearchTenant", 0.3)
+    telemetry.runtime.dropped("rate")
+    seen = samples(telemetry)
+    for name, value in {
+        'gate_verdicts_total{outcome="Regressed"}': 1,
+        'tenant_switches_total{direction="back"}': 1,
+        'rollbacks_total{cause="regressed"}': 1,
+        "isolation_broken_total": 1,
+        'watch_missed_total{kind="SearchTenant",what="ghost"}': 2,
+        'pool_servers{pool="default",state="down"}': 1,
+        'client_requests_total{client="qdrant",operation="create_collection",result="transient"}': 1,
+        'observed_generation_lag_seconds_bucket{kind="SearchTenant",le="0.5"}': 1,
+        'events_dropped_total{cause="rate"}': 1,
+    }.items():
+        assert seen[f"searchops_{name}"] == value
+
+
+def test_no_metric_names_a_tenant_and_all_have_the_prefix() -> None:
+    text = Telemetry().exposition().decode()
+    families = re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)
+    assert len(families) > 20
+    assert all(family.startswith("searchops_") for family in families)
+    assert not re.search(r'[{,](tenant|namespace|object)="', text)
+
+
+def test_two_registries_do_not_know_each_other() -> None:
+    one, other = Telemetry(), Telemetry()
+    one.domain.verdict("Pass")
+    assert 'searchops_gate_verdicts_total{outcome="Pass"}' not in samples(other)
