@@ -1,0 +1,247 @@
+"""The gate Job: incumbent and candidate through the served path on the same holdout, catalogue, fusion and seed.
+
+Both sides are searched in the embedded engine with the same analyser and profile; vectors come from the Triton models
+that would serve. The incumbent is evaluated twice (A/A: other batch order, rebuilt index): what does not repeat itself
+cannot be compared with anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from searchops.api.tasks import EXIT_OK, EXIT_RETRY, Arm, EvaluateResult, EvaluateTask
+from searchops.api.v1alpha1.search_tenant import LANGUAGES
+from searchops_workers.answers import answer
+from searchops_workers.digests import bytes_digest, directory_digest
+from searchops_workers.encoders.errors import BadVectors, EncoderError
+from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
+from searchops_workers.engines.stages import BuildError, BuildStage
+from searchops_workers.engines.storage import fetch_directory, read_bytes, write_bytes
+from searchops_workers.holdout.decide import decide
+from searchops_workers.holdout.evidence import (
+    anchors_from_evidence,
+    evidence_bytes,
+    evidence_document,
+    verdict_status,
+)
+from searchops_workers.holdout.format import Holdout, HoldoutError, load
+from searchops_workers.holdout.inputs import Change, GateInput, HashCheck, Rules, VectorReport
+from searchops_workers.holdout.multiplicity import Wear
+from searchops_workers.holdout.report import html_report, markdown_report
+from searchops_workers.holdout.runs import Legs, Ranking, Run
+from searchops_workers.retrieval.commands import offline_binding
+from searchops_workers.retrieval.documents import product_of, render
+from searchops_workers.retrieval.offline import EdgeIndex
+from searchops_workers.retrieval.query import needs_dense
+from searchops_workers.retrieval.search import Searcher
+
+if TYPE_CHECKING:
+    from searchops.api.retrieval import Binding
+    from searchops.api.v1alpha1.embedding_model import HoldoutReference
+    from searchops_workers.encoders.protocol import Encoder
+
+DEPTH = 50
+BATCH = 64
+CALL_SECONDS = 60.0
+PRECEDENCE = ("Regressed", "Invalid", "Inconclusive", "Pass", "Better")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A holdout with the catalogue that it was labelled on."""
+
+    holdout: Holdout
+    products: tuple[dict[str, Any], ...]
+    hashes: tuple[HashCheck, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One arm: its result lists and what was seen of its vectors."""
+
+    run: Run
+    vectors: VectorReport | None
+
+
+def run_evaluate(task: EvaluateTask) -> int:
+    """Evaluate and answer; a fault of the infrastructure leaves no answer, so it is tried again."""
+    try:
+        result = asyncio.run(_evaluate(task))
+        answer(result, task.result_uri)
+    except (EncoderError, OSError, BuildError) as error:
+        print(f"{type(error).__name__}: {error}; the evaluation is tried again", flush=True)
+        return EXIT_RETRY
+    print(f"{result.outcome} {result.reason}: {result.message}", flush=True)
+    return EXIT_OK
+
+
+async def _evaluate(task: EvaluateTask) -> EvaluateResult:
+    """Every holdout on its own; the worst outcome decides."""
+    results = []
+    for number, reference in enumerate(task.holdouts):
+        uri = task.evidence_uri if number == 0 else task.evidence_uri.replace(".json", f"-{reference.name}.json")
+        results.append(await _on_holdout(task, reference, uri))
+    return min(results, key=lambda item: PRECEDENCE.index(item.outcome))
+
+
+def _invalid(task: EvaluateTask, reason: str, message: str) -> EvaluateResult:
+    return EvaluateResult(revision=task.candidate.revision, outcome="Invalid", reason=reason, message=message[:2000])
+
+
+async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str) -> EvaluateResult:
+    with TemporaryDirectory(prefix="searchops-gate-") as folder:
+        work = Path(folder)
+        material = _material(reference, work)
+        if isinstance(material, str):
+            return _invalid(task, "HashMismatch", material)
+        candidate = await _measure(task, task.candidate, material, work / "candidate", reverse=False)
+        incumbent = await _measure(task, task.incumbent, material, work / "incumbent", reverse=False)
+        repeat = await _measure(task, task.incumbent, material, work / "repeat", reverse=True)
+    question = GateInput(
+        holdout=material.holdout,
+        incumbent=incumbent.run,
+        candidate=candidate.run,
+        rules=Rules.of(Change(task.change), task.margins),
+        seed=task.seed,
+        wear=Wear(recent=task.attempts, total=task.attempts),
+        anchored=_anchors(task, material.holdout),
+        repeat=repeat.run,
+        vectors=candidate.vectors,
+        incumbent_vectors=incumbent.vectors,
+        hashes=material.hashes,
+    )
+    return _answer(task, question, uri)
+
+
+def _answer(task: EvaluateTask, question: GateInput, uri: str) -> EvaluateResult:
+    verdict = decide(question)
+    document = evidence_document(question, verdict)
+    content = evidence_bytes(document)
+    write_bytes(uri, content)
+    write_bytes(uri.replace(".json", ".md"), markdown_report(document).encode())
+    write_bytes(uri.replace(".json", ".html"), html_report(document).encode())
+    status = verdict_status(question, verdict, evidence_uri=uri, content=content)
+    return EvaluateResult(
+        revision=task.candidate.revision,
+        outcome=status.outcome,
+        reason=status.reason or "",
+        message=status.message or "",
+        lost=status.lost,
+        of=status.of,
+        loss_bound=status.loss_bound or "",
+        ndcg_delta=status.ndcg_delta or "",
+        ndcg_interval=status.ndcg_interval,
+        evidence_uri=uri,
+        evidence_digest=bytes_digest(content),
+    )
+
+
+def _material(reference: HoldoutReference, work: Path) -> Material | str:
+    """The holdout and its catalogue, or what is wrong with them: another file is another question."""
+    folder = fetch_directory(reference.uri, work / "holdout", absent=BuildStage.RETRY)
+    seen = directory_digest(folder)
+    if seen != reference.digest:
+        return (
+            f"gate.holdouts[{reference.name}].digest: seen {seen} at {reference.uri}, wanted {reference.digest}; a "
+            "holdout never changes under its version: restore the files or correct the digest"
+        )
+    try:
+        holdout = load(folder)
+    except HoldoutError as error:
+        return f"gate.holdouts[{reference.name}]: {error}"
+    source = holdout.catalogue.uri
+    content = read_bytes(source) if "://" in source else (folder / source).read_bytes()
+    digest = bytes_digest(content).removeprefix("sha256:")
+    wanted = holdout.catalogue.sha256.removeprefix("sha256:")
+    products = tuple(product_of(json.loads(line)) for line in content.splitlines() if line.strip())
+    return Material(holdout, products, (HashCheck("catalogue", wanted, digest),))
+
+
+def _anchors(task: EvaluateTask, holdout: Holdout) -> Any:
+    if not task.anchored:
+        return None
+    return anchors_from_evidence((read_bytes(uri) for uri in task.anchored), holdout.manifest.name)
+
+
+async def _measure(task: EvaluateTask, arm: Arm, material: Material, folder: Path, *, reverse: bool) -> Measured:
+    """One arm: encode the catalogue and the queries by the served model, index, search every gated query."""
+    languages = tuple(sorted({query.lang for query in material.holdout.queries} & set(LANGUAGES), key=LANGUAGES.index))
+    binding = offline_binding(
+        task.profile, dimension=arm.dimension if arm.encoder is not None else None, languages=languages
+    )
+    if arm.encoder is None:
+        return Measured(await _search(binding, material, folder, {}, {}, arm), None)
+    members = [await TritonTextEncoder.connect(url, arm.encoder, deadline=CALL_SECONDS) for url in task.servers]
+    encoder = PooledEncoder(members)
+    texts = {f"d\0{item['id']}": render(binding.document, item) for item in material.products}
+    texts |= {f"q\0{query.id}": query.text for query in material.holdout.gated if needs_dense(query.text, binding)}
+    try:
+        vectors = await _encode(encoder, texts, reverse=reverse)
+    except BadVectors as error:
+        broken = VectorReport(f"{arm.revision} ({error})", len(texts), 1, (), arm.dimension or 0, 0.0, 0.0)
+        return Measured(Run(arm.revision, {}), broken)
+    finally:
+        await encoder.close()
+    dense = {key[2:]: vector for key, vector in vectors.items() if key.startswith("d\0")}
+    queries = {key[2:]: vector for key, vector in vectors.items() if key.startswith("q\0")}
+    run = await _search(binding, material, folder, dense, queries, arm)
+    return Measured(run, _report(arm, vectors))
+
+
+async def _encode(encoder: Encoder, texts: dict[str, str], *, reverse: bool) -> dict[str, list[float]]:
+    """Vectors by key, in batches sorted by length, or in the reverse of that for the A/A run."""
+    keys = sorted(texts, key=lambda key: (len(texts[key]), key), reverse=reverse)
+    vectors: dict[str, list[float]] = {}
+    for start in range(0, len(keys), BATCH):
+        part = keys[start : start + BATCH]
+        rows = await encoder.encode([texts[key] for key in part])
+        vectors |= {key: [float(value) for value in row] for key, row in zip(part, rows, strict=True)}
+    return vectors
+
+
+async def _search(
+    binding: Binding,
+    material: Material,
+    folder: Path,
+    dense: dict[str, list[float]],
+    queries: dict[str, list[float]],
+    arm: Arm,
+) -> Run:
+    index = EdgeIndex(folder, binding)
+    try:
+        index.add(material.products, dense)
+        searcher = Searcher(index)
+        rankings = {}
+        for query in material.holdout.gated:
+            found = await searcher.search_vector("gate", query.text, binding, queries.get(query.id), limit=DEPTH)
+            legs = None
+            if arm.encoder is not None:
+                legs = Legs.LEXICAL if found.lexical_only else Legs.HYBRID
+            rankings[query.id] = Ranking(
+                tuple(hit.product_id for hit in found.hits), legs, tuple(hit.score for hit in found.hits)
+            )
+    finally:
+        index.close()
+    return Run(arm.revision, rankings)
+
+
+def _report(arm: Arm, vectors: dict[str, list[float]]) -> VectorReport:
+    matrix = np.asarray(list(vectors.values()), dtype=np.float64)
+    norms = np.linalg.norm(matrix, axis=1)
+    finite = np.isfinite(matrix).all(axis=1)
+    return VectorReport(
+        arm.revision,
+        len(vectors),
+        int((~finite).sum()),
+        (matrix.shape[1],),
+        arm.dimension or matrix.shape[1],
+        float(norms.min()),
+        float(norms.max()),
+    )
