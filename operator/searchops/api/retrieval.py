@@ -64,7 +64,7 @@ BUILTIN_PROFILES: dict[str, RetrievalProfile] = {
     "default": RetrievalProfile(
         name="default", weights=Weights(lex=1.5, tri=0.5, dense=1.0), floors=Floors(dense=0.25)
     ),
-    "plain": RetrievalProfile(name="plain"),
+    "plain": RetrievalProfile(name="plain", rrf_k=10),
 }
 
 
