@@ -65,7 +65,14 @@ async def serve(settings: CellSettings) -> None:
     grpc_server = grpc_api.build(service, authenticator, faults, settings.version, f"{HOST}:{settings.grpc_port}")
     await grpc_server.start()
     config = uvicorn.Config(
-        app, host=HOST, port=settings.port, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=75
+        app,
+        host=HOST,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
     )
     try:
         await uvicorn.Server(config).serve()
