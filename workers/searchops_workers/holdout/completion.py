@@ -13,6 +13,7 @@ the growing ideal also shrinks the difference that the judged products make.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from searchops_workers.holdout.format import Labels
     from searchops_workers.holdout.records import GoodRule
+
+_DECIMALS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,10 @@ def ndcg_difference(
     """nDCG@k of the candidate minus that of the incumbent, at its extremes over what is unjudged."""
     known = sorted((gains[grade] for grade in labels.grades.values()), reverse=True)[:k]
     discount = discounts(k)
-    weight: dict[str, float] = {}
-    numerator = 0.0
-    for ranked, sign in ((candidate, 1.0), (incumbent, -1.0)):
-        for product, share in zip(ranked[:k], discount, strict=False):
-            grade = labels.grade(product)
-            if grade is None:
-                weight[product] = weight.get(product, 0.0) + sign * share
-            else:
-                numerator += sign * share * gains[grade]
-    ordered = sorted(weight.values())
+    weight = _discount_differences(k, incumbent, candidate)
+    judged = {product: grade for product in weight if (grade := labels.grade(product)) is not None}
+    numerator = math.fsum(weight[product] * gains[grade] for product, grade in judged.items())
+    ordered = sorted(share for product, share in weight.items() if product not in judged)
     top = gains[-1]
     lowest = [0.0, *accumulate(ordered)]
     highest = [0.0, *accumulate(reversed(ordered))]
@@ -77,7 +74,16 @@ def ndcg_difference(
 
 
 def _bounded(numerator: float, ideal: float) -> float:
-    return max(-1.0, min(1.0, numerator / ideal)) if ideal > 0 else 0.0
+    """The difference within its range; rounded, since a last bit of rounding error would make an equal list *better*."""
+    return round(max(-1.0, min(1.0, numerator / ideal)), _DECIMALS) + 0.0 if ideal > 0 else 0.0
+
+
+def _discount_differences(k: int, incumbent: Sequence[str], candidate: Sequence[str]) -> dict[str, float]:
+    """For each product in either top k its discount in the candidate minus that in the incumbent."""
+    weight = dict(zip(candidate[:k], discounts(k), strict=False))
+    for product, share in zip(incumbent[:k], discounts(k), strict=False):
+        weight[product] = weight.get(product, 0.0) - share
+    return weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +162,7 @@ def resolved(labels: Labels, k: int, incumbent: Sequence[str], candidate: Sequen
     Only grades that the raters themselves gave are used: it asks whether a loss would stand if every dispute between
     raters had gone the other way.
     """
-    discount = discounts(k)
-    weight: dict[str, float] = {}
-    for ranked, sign in ((candidate, 1.0), (incumbent, -1.0)):
-        for product, share in zip(ranked[:k], discount, strict=False):
-            weight[product] = weight.get(product, 0.0) + sign * share
+    weight = _discount_differences(k, incumbent, candidate)
     grades = dict(labels.grades)
     for product, (low, high) in labels.disputed.items():
         if product in weight:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ class Labels:
 
     grades: Mapping[str, int]
     rest: int | None = None
-    disputed: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    disputed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def grade(self, product: str) -> int | None:
         """The grade, or None where nobody has judged the product."""
