@@ -31,7 +31,7 @@ class TextEncoder(Protocol):
         """Length of a vector."""
         ...
 
-    async def encode(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+    async def encode(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
         """One vector a text."""
         ...
 

@@ -9,7 +9,7 @@ from searchops_workers.retrieval.query import build_request, needs_dense
 from searchops_workers.retrieval.results import Hit, LegHit, fuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from searchops.api.retrieval import Binding
     from searchops_workers.retrieval.query import SearchRequest
@@ -26,7 +26,7 @@ class VectorSearch(Protocol):
 class QueryEncoder(Protocol):
     """Query text to vector; any encoder of `searchops_workers.encoders` is one."""
 
-    async def encode(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+    async def encode(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
         """One vector a text."""
         ...
 
@@ -69,7 +69,7 @@ class Searcher:
         dense = None
         wanted = needs_dense(text, binding)
         if wanted and encoder is not None and not degraded:
-            dense = [float(value) for value in (await encoder.encode([text]))[0]]
+            dense = [float(value) for row in await encoder.encode([text]) for value in row]
         return await self.search_vector(
             collection, text, binding, dense, limit=limit, filters=filters, degraded=degraded if wanted else ""
         )

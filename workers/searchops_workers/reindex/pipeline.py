@@ -1,0 +1,146 @@
+"""A pipeline, not a loop: scroll ahead, encode in length-sorted batches, write with several streams; bounded buffers.
+
+The encoder is the only thing that should ever be waited for. A document that cannot be encoded is dead-lettered, one
+by one, and the rest of its batch goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from searchops_workers.encoders.errors import BadVectors, EncoderRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from searchops_workers.reindex.sides import Side, Work
+
+PAGES_AHEAD = 2
+WRITES_AHEAD = 4
+WRITERS = 2
+MAX_PASSES = 5
+
+
+class BulkEncoder(Protocol):
+    """What the pipeline needs of an encoder."""
+
+    async def encode(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
+        """One vector a text, all or an error."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a slice did."""
+
+    embedded: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    dead: set[str] = field(default_factory=set)
+
+
+class Pipeline:
+    """One slice.
+
+    Args:
+        encoder: None where the target has no dense vector (only the lexical ones are made anew).
+        batch: documents of one encoding and one write.
+        points_per_second: bound of this slice; 0 means none.
+    """
+
+    def __init__(self, side: Side, encoder: BulkEncoder | None, *, batch: int, points_per_second: float = 0) -> None:
+        self._side = side
+        self._encoder = encoder
+        self._batch = batch
+        self._rate = points_per_second
+        self._tally = Tally()
+        self._started = time.monotonic()
+
+    async def run(self) -> Tally:
+        """Pass over what is lacking until a pass finds nothing new (live writes and deletes move under it)."""
+        for _ in range(MAX_PASSES):
+            before = self._tally.embedded
+            await self._pass()
+            if self._tally.embedded == before:
+                break
+        return self._tally
+
+    async def _pass(self) -> None:
+        pages: asyncio.Queue[list[Work] | None] = asyncio.Queue(PAGES_AHEAD)
+        writes: asyncio.Queue[list[tuple[Work, Sequence[float] | None]] | None] = asyncio.Queue(WRITES_AHEAD)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(pages))
+            group.create_task(self._encode(pages, writes))
+            for _ in range(WRITERS):
+                group.create_task(self._write(writes))
+
+    async def _read(self, pages: asyncio.Queue[list[Work] | None]) -> None:
+        async for page in self._side.pending():
+            fresh = [work for work in page if str(work.id) not in self._tally.dead]
+            if fresh:
+                await pages.put(fresh)
+        await pages.put(None)
+
+    async def _encode(
+        self,
+        pages: asyncio.Queue[list[Work] | None],
+        writes: asyncio.Queue[list[tuple[Work, Sequence[float] | None]] | None],
+    ) -> None:
+        while (page := await pages.get()) is not None:
+            page.sort(key=lambda work: len(work.text))
+            for start in range(0, len(page), self._batch):
+                part = page[start : start + self._batch]
+                await self._throttle(len(part))
+                encoded = await self._encoded(part)
+                if encoded:
+                    await writes.put(encoded)
+        for _ in range(WRITERS):
+            await writes.put(None)
+
+    async def _encoded(self, part: list[Work]) -> list[tuple[Work, Sequence[float] | None]]:
+        if self._encoder is None:
+            return [(work, None) for work in part]
+        good = [work for work in part if work.text.strip()]
+        for work in part:
+            if not work.text.strip():
+                self._bury(work, "the document is empty: none of the fields that the template names is there")
+        if not good:
+            return []
+        try:
+            vectors = await self._encoder.encode([work.text for work in good])
+        except (EncoderRefused, BadVectors) as error:
+            if len(good) == 1:
+                self._bury(good[0], str(error))
+                return []
+            half = len(good) // 2
+            return [*await self._encoded(good[:half]), *await self._encoded(good[half:])]
+        return [(work, [float(value) for value in vector]) for work, vector in zip(good, vectors, strict=True)]
+
+    def _bury(self, work: Work, reason: str) -> None:
+        self._tally.dead.add(str(work.id))
+        self._tally.failed.append((str(work.payload.get("_id", work.id)), reason[:300]))
+
+    async def _write(self, writes: asyncio.Queue[list[tuple[Work, Sequence[float] | None]] | None]) -> None:
+        while (batch := await writes.get()) is not None:
+            retrying = AsyncRetrying(
+                retry=retry_if_exception_type(ResourceExhaustedResponse),
+                stop=stop_after_attempt(8),
+                wait=wait_exponential_jitter(initial=0.5, max=30),
+                reraise=True,
+            )
+            async for attempt in retrying:
+                with attempt:
+                    await self._side.write(batch)
+            self._tally.embedded += len(batch)
+
+    async def _throttle(self, count: int) -> None:
+        """Sleep so that the average rate stays below the bound."""
+        if self._rate <= 0:
+            return
+        due = (self._tally.embedded + count) / self._rate
+        await asyncio.sleep(max(0.0, due - (time.monotonic() - self._started)))
