@@ -57,7 +57,6 @@ def ndcg_difference(
 ) -> Extremes:
     """nDCG@k of the candidate minus that of the incumbent, at its extremes over what is unjudged."""
     known = sorted((gains[grade] for grade in labels.grades.values()), reverse=True)[:k]
-    discount = discounts(k)
     weight = _discount_differences(k, incumbent, candidate)
     judged = {product: grade for product in weight if (grade := labels.grade(product)) is not None}
     numerator = math.fsum(weight[product] * gains[grade] for product, grade in judged.items())
@@ -74,7 +73,7 @@ def ndcg_difference(
 
 
 def _bounded(numerator: float, ideal: float) -> float:
-    """The difference within its range; rounded, since a last bit of rounding error would make an equal list *better*."""
+    """The difference within its range; rounded, since a last bit of error would make an equal list *better*."""
     return round(max(-1.0, min(1.0, numerator / ideal)), _DECIMALS) + 0.0 if ideal > 0 else 0.0
 
 
