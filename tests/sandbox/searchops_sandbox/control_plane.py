@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import csv
-import os
 import secrets
 import shutil
 import tempfile
@@ -13,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
-import yaml
 
 from searchops_sandbox.binaries import CONTROL_PLANE, ensure_binaries
 from searchops_sandbox.certificates import Certificates, make_certificates
-from searchops_sandbox.kubernetes_api import ApiError, Connection, KubernetesApi
+from searchops_sandbox.cluster import Cluster, write_kubeconfig
+from searchops_sandbox.kubernetes_api import ApiError, Connection
 from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
 
 if TYPE_CHECKING:
@@ -34,14 +32,12 @@ CONTROLLERS: Final = (
     "validatingadmissionpolicy-status-controller",
 )
 ISSUER: Final = "https://kubernetes.default.svc"
-TOKEN_SECONDS: Final = 86_400
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 20.0
 _DRAIN_SECONDS = 4.0
-_KUBECTL_SECONDS = 120.0
 
 
-class ControlPlane:
+class ControlPlane(Cluster):
     """etcd → API server → controller manager, on free ports, in one folder.
 
     Stopped in the opposite order, waiting for each: an API server whose etcd went first hangs for minutes. Ports,
@@ -55,7 +51,8 @@ class ControlPlane:
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="searchops-control-plane-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.kubeconfig = self.folder / "admin.kubeconfig"
+        super().__init__(self.folder / "admin.kubeconfig", folder=self.folder)
+        self.name = "control-plane"
         self._token = secrets.token_urlsafe(24)
         self._etcd_port, self._peer_port, self._api_port = free_port(), free_port(), free_port()
         self._certificates: Certificates | None = None
@@ -77,18 +74,9 @@ class ControlPlane:
         return f"https://127.0.0.1:{self._api_port}"
 
     @property
-    def connection(self) -> Connection:
-        """How the cluster's administrator connects."""
-        return Connection(self.server, authority=self._files().authority.read_text(), token=self._token)
-
-    @property
     def pids(self) -> dict[str, int]:
         """Process ids of the parts that run."""
         return {part.name: part.pid for part in self._parts() if part.running and part.pid is not None}
-
-    def api(self) -> KubernetesApi:
-        """A client with the administrator's rights; use it with ``async with``."""
-        return KubernetesApi(self.connection)
 
     async def start(self) -> None:
         """Start everything and wait until the default ServiceAccount exists, so that Pods can be made.
@@ -99,7 +87,8 @@ class ControlPlane:
         self._binaries = await asyncio.to_thread(ensure_binaries, CONTROL_PLANE)
         self._certificates = make_certificates(self.folder / "pki")
         self._write_tokens()
-        self.write_kubeconfig(self.kubeconfig, self._token, user="admin")
+        authority = self._certificates.authority.read_text()
+        write_kubeconfig(self.kubeconfig, Connection(self.server, authority=authority, token=self._token), user="admin")
         try:
             await self._start_etcd()
             await self._start_api_server()
@@ -130,69 +119,6 @@ class ControlPlane:
     async def start_api_server(self) -> None:
         """The end of the outage: the same address and data again."""
         await self._start_api_server()
-
-    def write_kubeconfig(self, path: Path, token: str, *, user: str, namespace: str = "default") -> Path:
-        """A kubeconfig that logs in with a bearer token; readable by its owner only."""
-        authority = base64.b64encode(self._files().authority.read_bytes()).decode()
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {"name": "sandbox", "cluster": {"server": self.server, "certificate-authority-data": authority}}
-            ],
-            "users": [{"name": user, "user": {"token": token}}],
-            "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": user, "namespace": namespace}}],
-            "current-context": "sandbox",
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return path
-
-    async def service_account_kubeconfig(
-        self, namespace: str, name: str, *, path: Path | None = None, seconds: int = TOKEN_SECONDS
-    ) -> Path:
-        """A kubeconfig with exactly the rights of a ServiceAccount, by TokenRequest; the account must exist.
-
-        Raises:
-            ApiError: where the account does not exist.
-        """
-        async with self.api() as api:
-            answer = await api.create(
-                f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
-                {
-                    "apiVersion": "authentication.k8s.io/v1",
-                    "kind": "TokenRequest",
-                    "spec": {"expirationSeconds": seconds},
-                },
-            )
-        target = path or self.folder / f"{namespace}.{name}.kubeconfig"
-        return self.write_kubeconfig(target, answer["status"]["token"], user=name, namespace=namespace)
-
-    async def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
-        """Run kubectl as administrator; returns its standard output.
-
-        Raises:
-            SandboxError: with kubectl's own words, where it fails and `check` is set.
-        """
-        process = await asyncio.create_subprocess_exec(
-            str(self._binaries["kubectl"]),
-            *arguments,
-            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), _KUBECTL_SECONDS)
-        except BaseException:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            raise
-        if check and process.returncode != 0:
-            raise SandboxError(f"kubectl {' '.join(arguments)} ended with {process.returncode}: {errors.decode()}")
-        return output.decode()
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of every part's log, for messages of failed tests."""
