@@ -1,0 +1,298 @@
+"""The story, step by step; each step waits for what the platform says of itself, and fails with what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from searchops_sandbox.demo.buckets import EXAMPLES
+from searchops_sandbox.demo.shoppers import Shoppers
+from searchops_sandbox.fixtures.products import catalogue
+from searchops_sandbox.fixtures.tenants import DEMO_TENANTS, demo_searches
+from searchops_sandbox.processes import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from searchops_sandbox.demo.platform import Platform
+    from searchops_sandbox.fixtures.tenants import DemoSearch
+
+MODEL = "shop-encoder"
+STEP_SECONDS = 600.0
+POLL_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the demo's last line says."""
+
+    tenants_ready: int = 0
+    promoted: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    searches_ok: int = 0
+    searches_total: int = 0
+    lost_searches_during_flips: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class View:
+    """What a watcher is shown: the objects as they are, and what the story is doing."""
+
+    step: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
+    tenants: list[dict[str, Any]] = field(default_factory=list)
+    reindexes: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+class Story:
+    """Tells the story on a running platform.
+
+    Args:
+        say: called with each line for people.
+        show: called with the view whenever it was read anew.
+    """
+
+    def __init__(
+        self, platform: Platform, *, say: Callable[[str], None], show: Callable[[View], None] = lambda _: None
+    ) -> None:
+        self._platform = platform
+        self._say = say
+        self._show = show
+        self.view = View()
+        self.outcome = Outcome()
+        self.searches: tuple[DemoSearch, ...] = demo_searches(catalogue())
+        self.shoppers = Shoppers(platform)
+
+    async def tell(self) -> Outcome:
+        """The whole story.
+
+        Raises:
+            SandboxError: it did not hold; with what was seen and the end of the logs.
+        """
+        started = time.monotonic()
+        await asyncio.to_thread(self._platform.buckets.fill)
+        async with self.shoppers:
+            await self.tenants_serve_lexically()
+            async with self._browsing():
+                await self.first_model()
+                await self.repackaged_model()
+                await self.better_model()
+                await self.worse_model()
+                await self.reverted()
+        self.outcome.lost_searches_during_flips = len(self.shoppers.failed)
+        self.outcome.seconds = round(time.monotonic() - started, 1)
+        if self.shoppers.failed:
+            raise SandboxError(f"{len(self.shoppers.failed)} searches were lost, the first: {self.shoppers.failed[0]}")
+        return self.outcome
+
+    # -- steps -------------------------------------------------------------------------------------------------
+
+    async def tenants_serve_lexically(self) -> None:
+        """Tenants and the first model are applied together; tenants serve the lexical legs at once."""
+        self._step("tenants are provisioned; the lexical legs serve while the first model is built")
+        await self._apply("platform.yaml")
+        await self._apply("models/shop-encoder-r1.yaml")
+        await self._apply("tenants.yaml")
+        await self._until("6 tenants are Ready", lambda: self._ready_tenants() == len(DEMO_TENANTS))
+        for tenant in DEMO_TENANTS:
+            written = await self.shoppers.index(tenant.name)
+            self._line(f"{tenant.name}: {written} products indexed through the gateway")
+        lexical = [one for one in self.searches if not one.needs_model]
+        await self._check_searches(lexical)
+
+    async def first_model(self) -> None:
+        """r1 is built, gated against the lexical legs, and bound."""
+        await self._promoted("r1 is built, gated against the lexical legs, rolled out in waves", "r1")
+        await self._check_searches(self.searches)
+
+    async def repackaged_model(self) -> None:
+        """r2 is the same space: it flips without re-embedding."""
+        before = {item["metadata"]["uid"] for item in await self._platform.objects("reindexjobs")}
+        await self._apply("models/shop-encoder-r2.yaml")
+        await self._promoted("r2 (repackaged, same space) flips without re-embedding", "r2")
+        made = {item["metadata"]["uid"] for item in await self._platform.objects("reindexjobs")} - before
+        if made:
+            raise SandboxError(f"r2 is the same space, yet {len(made)} ReindexJobs were made")
+        await self._check_searches(self.searches)
+
+    async def better_model(self) -> None:
+        """r3 rolls through three waves, re-embedding tenant by tenant."""
+        await self._apply("models/shop-encoder-r3.yaml")
+        await self._promoted("r3 (a better model) rolls through three waves with ReindexJobs", "r3")
+        await self._check_searches(self.searches)
+
+    async def worse_model(self) -> None:
+        """r4 is Regressed; nothing that shoppers see changes."""
+        self._step("r4 (a worse model) meets the gate")
+        before = await self._answers()
+        await self._apply("models/shop-encoder-r4.yaml")
+        await self._until("r4 is refused", lambda: self._refused() is not None)
+        refused = self._refused()
+        verdict = self.view.model.get("status", {}).get("verdict", {})
+        self._line(f"{refused} is {verdict.get('outcome')}: lost {verdict.get('lost')} of {verdict.get('of')} families")
+        self.outcome.rejected.append(str(refused))
+        await self._unloaded(str(refused))
+        after = await self._answers()
+        self.outcome.searches_total += len(before)
+        self.outcome.searches_ok += sum(before[key] == after[key] for key in before)
+        changed = [key for key in before if before[key] != after[key]]
+        if changed:
+            raise SandboxError(
+                f"{len(changed)} searches answer differently after r4 was refused, the first: {changed[0]}"
+            )
+
+    async def reverted(self) -> None:
+        """The commit is reverted: Healthy at once."""
+        self._step("the commit is reverted")
+        await self._apply("models/shop-encoder-r3.yaml")
+        await self._until("the model is Ready", lambda: _condition(self.view.model, "Ready") == "True", seconds=60)
+        self._line("reverted: Ready at once, nothing was built")
+        self.outcome.tenants_ready = self._ready_tenants()
+
+    # -- within ------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _browsing(self) -> AsyncIterator[None]:
+        """Shoppers search without a stop while models come and go."""
+        done = asyncio.Event()
+        easy = [one for one in self.searches if not one.needs_model]
+        task = asyncio.create_task(self.shoppers.browse(easy, done))
+        try:
+            yield
+        finally:
+            done.set()
+            await task
+
+    def _step(self, text: str) -> None:
+        self.view.step = text
+        self._say(f"▶ {text}")
+
+    def _line(self, text: str) -> None:
+        self.view.lines = [*self.view.lines, text][-12:]
+        self._say(f"  {text}")
+
+    async def _apply(self, name: str) -> None:
+        text = await asyncio.to_thread((EXAMPLES / name).read_text)
+        await self._platform.apply(self._platform.buckets.localise(text))
+
+    async def _promoted(self, step: str, source: str) -> None:
+        """Wait until the checkpoint of this source is active and every tenant is bound to it."""
+        self._step(step)
+        digest = await self._spec_digest()
+        await self._until(f"{source} is promoted", lambda: self._active_digest() == digest)
+        revision = self.view.model["status"]["active"]["revision"]
+        await self._until(f"6 tenants are bound to {revision}", lambda: self._bound(revision) == len(DEMO_TENANTS))
+        verdict = self.view.model["status"].get("verdict") or {}
+        said = f"{verdict.get('outcome')}, lost {verdict.get('lost')} of {verdict.get('of')}"
+        self._line(f"{revision} is active ({said}, upper bound {verdict.get('lossBound')})")
+        self.outcome.promoted.append(revision)
+
+    async def _spec_digest(self) -> str:
+        await self._read()
+        return str(self.view.model["spec"]["source"]["digest"])
+
+    def _active_digest(self) -> str:
+        return str((self.view.model.get("status", {}).get("active") or {}).get("digest", ""))
+
+    def _refused(self) -> str | None:
+        status = self.view.model.get("status", {})
+        digest = self.view.model.get("spec", {}).get("source", {}).get("digest")
+        found = [item for item in status.get("rejected", []) if item["digest"] == digest]
+        return found[-1]["revision"] if found else None
+
+    def _ready_tenants(self) -> int:
+        return sum(_condition(item, "Ready") == "True" for item in self.view.tenants)
+
+    def _bound(self, revision: str) -> int:
+        bound = [item.get("status", {}).get("binding", {}).get("revision") for item in self.view.tenants]
+        ready = [_condition(item, "Ready") == "True" for item in self.view.tenants]
+        return sum(one == revision and fine for one, fine in zip(bound, ready, strict=True))
+
+    async def _unloaded(self, revision: str) -> None:
+        """The refused candidate leaves every server."""
+        import aiohttp
+
+        servers = [server for pool in self._platform.sandbox.pools.values() for server in pool]
+
+        async def loaded() -> bool:
+            async with aiohttp.ClientSession() as session:
+                for server in servers:
+                    async with session.get(f"{server.http_url}/v2/models/{revision}/ready") as answer:
+                        if answer.status == 200:
+                            return True
+            return False
+
+        deadline = time.monotonic() + 60
+        while await loaded():
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{revision} is still served 60 s after it was refused")
+            await asyncio.sleep(POLL_SECONDS)
+        self._line(f"{revision} is unloaded from {len(servers)} servers")
+
+    async def _check_searches(self, searches: tuple[DemoSearch, ...] | list[DemoSearch]) -> None:
+        for one in searches:
+            answer = await self.shoppers.search(one.tenant, one.query)
+            first = answer["hits"][0] if answer["hits"] else None
+            good = first is not None and one.holds(first["product"])
+            self.outcome.searches_total += 1
+            self.outcome.searches_ok += good
+            title = first["product"].get("title", "?") if first else "nothing"
+            legs = "+".join(first["legs"]) if first else "-"
+            self._line(f"{'✓' if good else '✗'} {one.tenant:13} {one.query!r:38} → {title} [{legs}]")
+            if not good and not one.needs_model:
+                raise SandboxError(
+                    f"{one.tenant}: {one.query!r} found {title!r} first; wanted {dict(one.wanted)} ({one.why})"
+                )
+
+    async def _answers(self) -> dict[str, list[tuple[str, float]]]:
+        found = {}
+        for one in self.searches:
+            answer = await self.shoppers.search(one.tenant, one.query, limit=10)
+            found[f"{one.tenant} {one.query}"] = [(hit["id"], hit["score"]) for hit in answer["hits"]]
+        return found
+
+    async def _read(self) -> None:
+        models = await self._platform.objects("embeddingmodels")
+        self.view.model = next((item for item in models if item["metadata"]["name"] == MODEL), {})
+        self.view.tenants = await self._platform.objects("searchtenants")
+        self.view.reindexes = await self._platform.objects("reindexjobs")
+        self._show(self.view)
+
+    async def _until(self, what: str, holds: Callable[[], bool], *, seconds: float = STEP_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            await self._read()
+            if holds():
+                return
+            if not self._platform.operator.running:
+                raise SandboxError(f"the operator ended while the story waited until {what}:\n{self._platform.tail()}")
+            if time.monotonic() > deadline:
+                raise SandboxError(f"not within {seconds:g} s: {what}\n{self._state()}\n{self._platform.tail()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _state(self) -> str:
+        """The conditions that are not True, of every object."""
+        lines = []
+        for item in [self.view.model, *self.view.tenants, *self.view.reindexes]:
+            if not item:
+                continue
+            lines.append(f"{item['kind']} {item['metadata']['name']}: {item.get('status', {}).get('phase')}")
+            for condition in item.get("status", {}).get("conditions", []):
+                if condition["status"] != "True":
+                    lines.append(
+                        f"    {condition['type']}={condition['status']} {condition['reason']}: {condition['message']}"
+                    )
+        return "\n".join(lines)
+
+
+def _condition(item: dict[str, Any], kind: str) -> str:
+    """A condition's status, where it was seen for the current generation."""
+    status = item.get("status", {})
+    if status.get("observedGeneration") != item.get("metadata", {}).get("generation"):
+        return "Unknown"
+    return next((one["status"] for one in status.get("conditions", []) if one["type"] == kind), "Unknown")
