@@ -13,27 +13,40 @@ mm cm dm m km in ft kg g mg lb oz l ml cl dl hp kw w v a ah mah hz khz mhz ghz b
 l/h l/min m3/h
 """
 UNITS = tuple(_UNITS.split())
+_UNIT_SYNONYMS = """
+hp: ps hv pk
+in: zoll inch inches tuuma tuumaa
+l: liter liters litre litres litra litraa
+w: watt watts wattia
+kw: kilowatt kilowatts
+v: volt volts volttia
+a: amp amps ampere amperes
+kg: kilo kilos kilogram kilograms
+g: gram grams gramm grammaa
+m: meter meters metre metres metria
+l/h: lph
+l/min: lpm
+"""
 UNIT_SYNONYMS = {
-    "ps": "hp",
-    "hv": "hp",
-    "pk": "hp",
-    "zoll": "in",
-    "inch": "in",
-    "liter": "l",
-    "litre": "l",
-    "litra": "l",
+    word: unit
+    for unit, words in (line.split(": ") for line in _UNIT_SYNONYMS.strip().splitlines())
+    for word in words.split()
 }
 NUMBER = r"\d+(?:[.]\d+)?"
 
 DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
 THOUSANDS = re.compile(r"(?<=\d)[ .](?=000\b)")
+INCHES = re.compile(r"(?<=\d)\s*(?:[\"”″]|′′)(?=\W|$)")
 METRIC_SPACE = re.compile(r"\bm\s+(?=\d{1,2}(?!\d))")
 _NAMES = "|".join(re.escape(unit) for unit in sorted({*UNITS, *UNIT_SYNONYMS}, key=len, reverse=True))
 UNIT = re.compile(rf"\b({NUMBER})\s+({_NAMES})(?![\w/])")
 GLUED_UNIT = re.compile(rf"^({NUMBER})([a-z]+(?:/[a-z]+)?)$")
 DIMENSIONS = re.compile(rf"^(m?{NUMBER})((?:[x×*]{NUMBER})+)$")
 DIMENSION_SPACE = re.compile(r"(?<=\d)\s*[x×]\s*(?=\d)")
-TOKEN = re.compile(r"[a-z0-9][a-z0-9./+_-]*", re.IGNORECASE)
+SEPARATORS = re.compile(r"[-/_+]")
+FRACTION = re.compile(r"^\d+/\d+(?![\d/])|^[a-z]{1,3}\d?/[a-z]{1,3}$|/(?:h|min)$")
+"""Fractions of an inch and rates are one thing: joined, ``1/2in`` would be twelve inches."""
+CODE_DOT = re.compile(r"(?<=[a-z])\.(?=\d)|(?<=\d)\.(?=[a-z])")
 WORD = re.compile(r"[^\W_]+(?:[./+-][^\W_]+)*")
 
 
@@ -41,6 +54,7 @@ def normalise_numbers(text: str) -> str:
     """Folded text with decimal commas, thousands, thread sizes and units in one spelling."""
     text = DECIMAL_COMMA.sub(".", text)
     text = THOUSANDS.sub("", text)
+    text = INCHES.sub("in", text)
     text = METRIC_SPACE.sub("m", text)
     text = DIMENSION_SPACE.sub("x", text)
     return UNIT.sub(lambda found: found.group(1) + UNIT_SYNONYMS.get(found.group(2), found.group(2)), text)
@@ -55,13 +69,13 @@ def expand(token: str) -> tuple[str, ...]:
     dimensions = DIMENSIONS.match(token)
     if dimensions is not None:
         forms += re.split(r"[x×*]", token)
-    if re.search(r"[-/_+]", token):
-        parts = [part for part in re.split(r"[-/_+]", token) if part]
-        joined = "".join(parts)
-        if has_digit(token):
-            forms.append(joined)
+    parts = [part for part in SEPARATORS.split(token) if part]
+    if len(parts) > 1 and not FRACTION.match(token):
+        forms.append("".join(parts))
         if not has_digit(token) or all(len(part) > 1 for part in parts):
             forms += parts
+    elif CODE_DOT.search(token):
+        forms.append(CODE_DOT.sub("", token))
     return tuple(dict.fromkeys(form.strip(".") for form in forms if form.strip(".")))
 
 
