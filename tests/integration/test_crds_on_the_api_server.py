@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from searchops_sandbox.kubernetes_api import KubernetesApi
 
 pytestmark = pytest.mark.integration
+on_the_session_loop = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "merchants-eu"
@@ -55,28 +56,13 @@ def collection_of(plural: str) -> str:
     return f"/apis/searchops.dev/v1alpha1/{scope}{plural}"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def definitions(control_plane: ControlPlane) -> ControlPlane:
-    """A control plane with our definitions, established, and the namespace of the merchants."""
-    await control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    names = [f"crd/{document['metadata']['name']}" for document in DEFINITIONS.values()]
-    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
-    await control_plane.kubectl(
-        "apply",
-        "-f",
-        "-",
-        stdin=yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
-    )
-    return control_plane
-
-
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def api(definitions: ControlPlane) -> AsyncIterator[KubernetesApi]:
     async with definitions.api() as opened:
         yield opened
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def stored(api: KubernetesApi) -> AsyncIterator[dict[str, Json]]:
     """The full document of every kind, stored with its status, as the API server gives it back."""
     result = {}
@@ -92,12 +78,14 @@ async def stored(api: KubernetesApi) -> AsyncIterator[dict[str, Json]]:
 
 
 @every_kind
+@on_the_session_loop
 async def test_the_full_document_round_trips(stored: dict[str, Json], plural: str) -> None:
     assert stored[plural]["spec"] == FULL[plural]["spec"]
     assert stored[plural]["status"] == FULL[plural]["status"]
 
 
 @every_kind
+@on_the_session_loop
 async def test_the_columns_show_the_documents_values(
     definitions: ControlPlane, stored: dict[str, Json], plural: str
 ) -> None:
@@ -212,6 +200,7 @@ async def not_refused(api: KubernetesApi, plural: str, document: Json, bad: BadF
 
 @every_kind
 @pytest.mark.parametrize("part", ["spec", "status"])
+@on_the_session_loop
 async def test_every_bound_of_every_field_refuses_and_names_it(
     api: KubernetesApi, stored: dict[str, Json], plural: str, part: str
 ) -> None:
@@ -228,6 +217,7 @@ async def test_every_bound_of_every_field_refuses_and_names_it(
 
 @every_kind
 @pytest.mark.parametrize("steps", ["", "spec", "deep"])
+@on_the_session_loop
 async def test_unknown_fields_are_refused_by_strict_validation(api: KubernetesApi, plural: str, steps: str) -> None:
     deep = {
         "searchtenants": ("spec", "fields", 0),
@@ -345,6 +335,7 @@ def with_edits(document: Json, rule: BadRule) -> Json:
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
+@on_the_session_loop
 async def test_every_rule_refuses_what_it_should(api: KubernetesApi, name: str) -> None:
     rule = RULES[name]
     answer = await refusal(api, rule.plural, with_edits(FULL[rule.plural], rule))
@@ -353,6 +344,7 @@ async def test_every_rule_refuses_what_it_should(api: KubernetesApi, name: str) 
 
 
 @pytest.mark.parametrize("name", sorted(FROZEN))
+@on_the_session_loop
 async def test_what_is_frozen_stays(api: KubernetesApi, stored: dict[str, Json], name: str) -> None:
     rule = FROZEN[name]
     changed = with_edits(stored[rule.plural], rule)
@@ -382,6 +374,7 @@ def _nodes(schema: Json) -> Iterator[Json]:
             yield from _nodes(inner)
 
 
+@on_the_session_loop
 async def test_a_minimal_tenant_gets_the_defaults(api: KubernetesApi) -> None:
     body = {
         "apiVersion": "searchops.dev/v1alpha1",

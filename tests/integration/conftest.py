@@ -1,0 +1,67 @@
+"""Charts by a real helm, and a control plane with our definitions."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from searchops_sandbox.binaries import ensure_binaries
+
+if TYPE_CHECKING:
+    from searchops_sandbox.control_plane import ControlPlane
+
+ROOT = Path(__file__).parents[2]
+
+# Python 3.11 makes a loop for whoever first asks for "the current one", and nobody closes it: say that there is none.
+asyncio.set_event_loop(None)
+
+
+class Helm(Protocol):
+    """Runs helm and returns its standard output; raises CalledProcessError where helm refuses."""
+
+    def __call__(self, *arguments: str) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """The sandbox's helm, with a home of its own."""
+    program = ensure_binaries(["helm"])["helm"]
+    home = tmp_path_factory.mktemp("helm")
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "HELM_CACHE_HOME": str(home / "cache")}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(program), *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    return run
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def definitions(control_plane: ControlPlane) -> ControlPlane:
+    """A control plane with our definitions, established, and a namespace of merchants and one of the operator."""
+    await control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    names = [f"crd/{path.stem}" for path in sorted((ROOT / "crds").glob("*.yaml"))]
+    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    namespaces = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        for name, labels in {
+            "merchants-eu": {},
+            "searchops-system": {"pod-security.kubernetes.io/enforce": "restricted"},
+        }.items()
+    ]
+    await control_plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(namespaces))
+    return control_plane
