@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from searchops_sandbox.qdrant.replay import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+# pytest-asyncio asks for "the current loop" before the first async test: Python would open one that nobody closes.
+asyncio.set_event_loop(None)
 
 API_KEY = "contract-suite-key-of-32-characters!"
 

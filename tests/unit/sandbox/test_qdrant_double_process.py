@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 KEY = "process-test-key-of-32-characters!!"
 ALT = "alternative-key-of-32-characters!!!"
 NAME = "fleet.shop.one@g1"
+# pytest-asyncio asks for "the current loop" before the first async test: Python would open one that nobody closes.
+asyncio.set_event_loop(None)
+
 BODY = {
     "vectors": {"d-old": {"size": 2, "distance": "Dot"}},
     "sparse_vectors": {"lex": {"modifier": "idf"}},
