@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from searchops_workers.digests import bytes_digest
+from searchops_workers.holdout.calibration import calibration_report
 from searchops_workers.holdout.decide import decide
 from searchops_workers.holdout.evidence import (
     anchors_from_evidence,
@@ -154,3 +155,12 @@ def _refuse(error: Exception, *, as_json: bool) -> NoReturn:
         typer.echo(json.dumps(answer, ensure_ascii=False))
     typer.echo(str(error), err=True)
     raise typer.Exit(EXIT_CODES[Outcome.INVALID])
+
+
+@gate_app.command("calibrate")
+def calibrate_command(
+    trials: Annotated[int, typer.Option(min=10, max=100_000, help="Simulated decisions a point.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulation.")] = SEED,
+) -> None:
+    """How often the rule is wrong where the truth is known: the figures of docs/statistics.md, as JSON."""
+    typer.echo(json.dumps(calibration_report(trials, seed), indent=2))
