@@ -22,6 +22,11 @@ ID_KEY = "_id"
 VERSION_KEY = "_version"
 DELETED_KEY = "_deleted"
 
+BINDING_KEY = "searchops.dev/binding"
+PENDING_KEY = "searchops.dev/pending"
+PREVIOUS_KEY = "searchops.dev/previous"
+"""Flat metadata keys of a collection: what it is bound to, what is being filled, what a rollback would need."""
+
 Weight = Annotated[float, Field(ge=0, le=100)]
 
 
