@@ -91,6 +91,10 @@ class TritonServer:
             await self._process.kill()
             self._sweep_shared_memory()
 
+    def shared_memory(self) -> tuple[Path, ...]:
+        """The server's files in shared memory; a crashed stub leaves some."""
+        return tuple(_SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"))
+
     def tail(self, lines: int = 40) -> str:
         """The last lines of the server's log."""
         return self._process.tail(lines) if self._process else f"({self.name} was not started)"
@@ -132,5 +136,5 @@ class TritonServer:
             return False
 
     def _sweep_shared_memory(self) -> None:
-        for left in _SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"):
+        for left in self.shared_memory():
             left.unlink(missing_ok=True)

@@ -114,10 +114,13 @@ class TritonConnection:
 
 
 def translate(error: InferenceServerException, model: str, url: str) -> EncoderError:
-    """The typed form of what the client library raised."""
+    """The typed form of what the client library raised.
+
+    An INTERNAL status that speaks of a model that is not ready comes from inside ours: one of its parts is broken.
+    """
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = error.message() or "no message"
-    if status == "NOT_FOUND" or any(mark in message for mark in _NOT_LOADED):
+    if status == "NOT_FOUND" or (status != "INTERNAL" and any(mark in message for mark in _NOT_LOADED)):
         return ModelNotLoaded(f"{url} does not serve {model}: {message}; load it, or ask another server of the pool")
     if status in _UNAVAILABLE or not status:
         return EncoderUnavailable(f"{model} on {url} does not answer ({status or 'no status'}): {message}")

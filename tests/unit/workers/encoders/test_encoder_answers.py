@@ -58,6 +58,7 @@ def test_good_vectors_come_back_as_float32() -> None:
         ("StatusCode.UNAVAILABLE", "failed to connect", EncoderUnavailable),
         ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", EncoderUnavailable),
         ("StatusCode.INTERNAL", "Stub process is unhealthy", EncoderUnavailable),
+        ("StatusCode.INTERNAL", "shop-r1-enc failed: Model 'shop-r1-enc' is not ready.", EncoderUnavailable),
         ("StatusCode.NOT_FOUND", "Request for unknown model: 'x' is not found", ModelNotLoaded),
         ("StatusCode.UNAVAILABLE", "Request for unknown model: 'x' has no available versions", ModelNotLoaded),
         ("StatusCode.INVALID_ARGUMENT", "unexpected shape for input 'text'", EncoderRefused),
