@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import norm
 
+from searchops_workers.holdout.completion import unjudged
 from searchops_workers.holdout.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from searchops_workers.holdout.format import Holdout
     from searchops_workers.holdout.outcomes import QueryOutcome
+    from searchops_workers.holdout.runs import Run
 
 MOST_FAMILIES = 1_000_000
 
@@ -62,6 +65,19 @@ def families_for_mean(mean: float, deviation: float, target: float, margin: floa
 def pairs_of(outcomes: Iterable[QueryOutcome]) -> tuple[tuple[str, str], ...]:
     """The unjudged (query, product) pairs of some queries, in their order."""
     return tuple((outcome.query.id, product) for outcome in outcomes for product in outcome.unjudged)
+
+
+def pairs_to_label(holdout: Holdout, *runs: Run) -> tuple[tuple[str, str], ...]:
+    """What in any top k of the gated queries nobody has judged: the list to label before a first model is built."""
+    return tuple(
+        (query.id, product)
+        for query in holdout.gated
+        for product in unjudged(
+            holdout.labels_of(query.id),
+            holdout.k,
+            *(run.rankings[query.id].products for run in runs if query.id in run.rankings),
+        )
+    )
 
 
 def undecided_losses(outcomes: Iterable[QueryOutcome]) -> list[QueryOutcome]:

@@ -62,6 +62,7 @@ def test_impossible_counts_are_refused(lost: int, of: int) -> None:
         clopper_pearson(lost, of)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 40), st.floats(0.01, 0.9))
 def test_binomial_p_is_the_tail_and_scipys(of: int, lost: int, margin: float) -> None:
     lost = min(lost, of)
@@ -77,6 +78,7 @@ def test_mcnemar_counts_the_sign_patterns(pairs: int) -> None:
         assert mcnemar_p(worse, pairs - worse) == pytest.approx(share)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
 def test_holm_rejects_as_the_step_down_procedure_does(p_values: list[float], alpha: float) -> None:
     rejected: set[int] = set()
@@ -105,6 +107,7 @@ def test_thresholds_are_the_published_ones(of: int, margin: float, passes: int, 
     assert fewest_lost_that_regress(of, margin) == regresses
 
 
+@settings(deadline=None)
 @given(st.integers(1, 120), st.sampled_from([0.02, 0.05, 0.1]))
 def test_thresholds_are_where_the_bounds_cross(of: int, margin: float) -> None:
     passing = [lost for lost in range(of + 1) if clopper_pearson(lost, of).upper <= margin]

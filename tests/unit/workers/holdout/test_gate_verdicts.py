@@ -19,6 +19,7 @@ from searchops_workers.holdout.multiplicity import Wear
 from searchops_workers.holdout.outcomes import compare, count_losses
 from searchops_workers.holdout.records import Rater, Split
 from searchops_workers.holdout.runs import Legs, Ranking, Run
+from searchops_workers.holdout.settling import pairs_to_label
 from searchops_workers.holdout.verdicts import Outcome, Reason, State
 
 if TYPE_CHECKING:
@@ -276,6 +277,12 @@ def test_unjudged_results_name_the_pairs_that_would_settle_it(world: World) -> N
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNJUDGED_RESULTS)
     pairs = next(one for one in verdict.settlements if one.gate == "A").pairs
     assert set(pairs) == {(f"q{number}", f"new-{number}-{place}") for number in range(12) for place in range(5)}
+
+
+def test_what_to_label_before_a_first_model_is_every_unjudged_pair_of_any_run(world: World) -> None:
+    finder = Run("finder", {"q1": Ranking(("new-a", "p1-0", "new-b"))})
+    other = Run("other", {"q1": Ranking(("new-a",)), "q2": Ranking(("p2-0", "new-c"))})
+    assert pairs_to_label(world.holdout, finder, other) == (("q1", "new-a"), ("q1", "new-b"), ("q2", "new-c"))
 
 
 def test_too_little_judged_is_inconclusive_whatever_the_rest_says(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def direct_overlap(one: list[str], other: list[str], p: float) -> float:
     return (1 - p) * sum(agreement * p**place for place, agreement in enumerate(agreements))
 
 
+@settings(deadline=None)
 @given(st.permutations(PRODUCTS), st.permutations(PRODUCTS), st.integers(1, 16))
 def test_overlap_is_the_extrapolated_sum(one: list[str], other: list[str], depth: int) -> None:
     seen = rank_biased_overlap(one[:depth], other[:depth])

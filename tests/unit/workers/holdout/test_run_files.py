@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchops_workers.holdout.runs import Legs, Ranking, Run, RunFileError, format_run, parse_run
@@ -16,6 +16,7 @@ RANKINGS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(IDS, RANKINGS, max_size=5))
 def test_a_run_comes_back_as_it_was(rankings: dict[str, Ranking]) -> None:
     run = Run("one", rankings)
