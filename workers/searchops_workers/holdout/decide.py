@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from searchops_workers.holdout.inputs import GateInput
 
 _REASON_ORDER = (Reason.HOLDOUT_WORN, Reason.UNJUDGED_RESULTS, Reason.NOISY_LABELS, Reason.TOO_FEW_QUERIES)
+_OPTIONAL = ("A'", "A/A")
+"""Gates that need more than two runs; without it they are NotTested and do not stand in the way."""
 _NOT_EVALUATED = "not evaluated: the measurement is not valid"
 
 
@@ -66,7 +68,7 @@ def _combine(question: GateInput, gates: tuple[GateResult, ...], outcomes: tuple
     if regressed:
         message = "; ".join(f"{gate.gate}: {gate.message}" for gate in regressed)
         return _verdict(question, Outcome.REGRESSED, regressed[0].reason, message, gates, (), outcomes)
-    settlements = [gate.settlement for gate in gates if gate.settlement is not None]
+    settlements = [_settlement(gate) for gate in gates if not _passes(gate)]
     if question.wear.worn:
         text = (
             f"these families were asked {max(question.wear.total, question.wear.recent)} times, {MAX_ATTEMPTS} is the "
@@ -83,6 +85,14 @@ def _combine(question: GateInput, gates: tuple[GateResult, ...], outcomes: tuple
     ordered = tuple(sorted(settlements, key=lambda one: _REASON_ORDER.index(one.reason)))
     message = "; ".join(f"{one.gate}: {one.text}" for one in ordered)
     return _verdict(question, Outcome.INCONCLUSIVE, ordered[0].reason, message, gates, ordered, outcomes)
+
+
+def _passes(gate: GateResult) -> bool:
+    return gate.state in (State.PASS, State.BETTER) or (gate.state is State.NOT_TESTED and gate.gate in _OPTIONAL)
+
+
+def _settlement(gate: GateResult) -> Settlement:
+    return gate.settlement or Settlement(gate.gate, Reason.TOO_FEW_QUERIES, gate.message)
 
 
 def _verdict(
