@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import socket
 from typing import TYPE_CHECKING
 
 import psutil
@@ -10,7 +12,7 @@ import pytest
 
 from searchops_sandbox.control_plane import ControlPlane
 from searchops_sandbox.kubernetes_api import ApiError, Connection, KubernetesApi
-from searchops_sandbox.processes import SandboxError
+from searchops_sandbox.processes import SandboxError, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,3 +141,13 @@ async def test_a_start_that_fails_shows_the_log_and_leaves_no_process(
     with pytest.raises(SandboxError, match=r"kube-apiserver ended with status 2 before it was ready:\s+no such flag"):
         await plane.start()
     assert plane.pids == {}
+
+
+async def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = itertools.chain([taken.getsockname()[1]], iter(free_port, None))
+        monkeypatch.setattr("searchops_sandbox.control_plane.free_port", lambda: next(ports))
+        async with ControlPlane(tmp_path) as plane:
+            assert "default" in await plane.kubectl("get", "namespaces")

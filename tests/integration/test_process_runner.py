@@ -387,7 +387,11 @@ async def test_a_killed_runner_takes_its_workers_along_and_reports_them_when_it_
     pod = await in_phase(api, name, "Failed")
     disruption = [item for item in pod["status"]["conditions"] if item["type"] == "DisruptionTarget"]
     assert [item["status"] for item in disruption] == ["True"]
-    assert processes_of(pod) == []
+
+    async def gone() -> bool:
+        return not await asyncio.to_thread(processes_of, pod)
+
+    await eventually(gone)
     await in_phase(api, await make_pod(api, "exit 0"), "Succeeded")
 
 

@@ -35,6 +35,8 @@ ISSUER: Final = "https://kubernetes.default.svc"
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 20.0
 _DRAIN_SECONDS = 4.0
+_PORT_ATTEMPTS = 3
+_PORT_TAKEN = "address already in use"
 
 
 class ControlPlane(Cluster):
@@ -54,7 +56,8 @@ class ControlPlane(Cluster):
         super().__init__(self.folder / "admin.kubeconfig", folder=self.folder)
         self.name = "control-plane"
         self._token = secrets.token_urlsafe(24)
-        self._etcd_port, self._peer_port, self._api_port = free_port(), free_port(), free_port()
+        self._choose_ports()
+        self._ever_ready = False
         self._certificates: Certificates | None = None
         self._binaries: dict[str, Path] = {}
         self._etcd: ManagedProcess | None = None
@@ -81,21 +84,25 @@ class ControlPlane(Cluster):
     async def start(self) -> None:
         """Start everything and wait until the default ServiceAccount exists, so that Pods can be made.
 
+        A port that somebody took since it was found free is replaced, at the first start only.
+
         Raises:
             SandboxError: where a program cannot be built, or with the end of its log where it does not come up.
         """
         self._binaries = await asyncio.to_thread(ensure_binaries, CONTROL_PLANE)
         self._certificates = make_certificates(self.folder / "pki")
-        self._write_tokens()
-        authority = self._certificates.authority.read_text()
-        write_kubeconfig(self.kubeconfig, Connection(self.server, authority=authority, token=self._token), user="admin")
-        try:
-            await self._start_etcd()
-            await self._start_api_server()
-            await self._start_controllers()
-        except BaseException:
-            await self.stop()
-            raise
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            try:
+                await self._start_parts()
+                return
+            except SandboxError as error:
+                await self.stop()
+                if self._ever_ready or attempt == _PORT_ATTEMPTS or _PORT_TAKEN not in str(error):
+                    raise
+                self._choose_ports()
+            except BaseException:
+                await self.stop()
+                raise
 
     async def stop(self) -> None:
         """Controller manager, then API server, then etcd, waiting for each; what does not end is killed.
@@ -123,6 +130,18 @@ class ControlPlane(Cluster):
     def tail(self, lines: int = 20) -> str:
         """The last lines of every part's log, for messages of failed tests."""
         return "\n".join(f"--- {part.name}\n{part.tail(lines)}" for part in self._parts())
+
+    def _choose_ports(self) -> None:
+        self._etcd_port, self._peer_port, self._api_port = free_port(), free_port(), free_port()
+
+    async def _start_parts(self) -> None:
+        self._write_tokens()
+        authority = self._files().authority.read_text()
+        write_kubeconfig(self.kubeconfig, Connection(self.server, authority=authority, token=self._token), user="admin")
+        await self._start_etcd()
+        await self._start_api_server()
+        await self._start_controllers()
+        self._ever_ready = True
 
     async def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from searchops_sandbox.kubernetes_api import KubernetesApi
     from searchops_sandbox.node import Node
+    from searchops_sandbox.reaper import GroupReaper
 
 Json = dict[str, Any]
 Result = TypeVar("Result")
@@ -51,11 +52,21 @@ class PodRefusedError(Exception):
 class PodLifecycle:
     """One Pod from the first sight of it to its end; `run` is called once, `observe` with every newer version."""
 
-    def __init__(self, pod: Json, *, api: KubernetesApi, node: Node, slots: asyncio.Semaphore, folder: Path) -> None:
+    def __init__(
+        self,
+        pod: Json,
+        *,
+        api: KubernetesApi,
+        node: Node,
+        slots: asyncio.Semaphore,
+        folder: Path,
+        reaper: GroupReaper,
+    ) -> None:
         self.pod = pod
         self._api = api
         self._node = node
         self._slots = slots
+        self._reaper = reaper
         self._folder = PodFolder(folder, pod)
         metadata = pod["metadata"]
         self.uid = str(metadata["uid"])
@@ -181,7 +192,11 @@ class PodLifecycle:
         await asyncio.to_thread(self._folder.make)
         try:
             process = await WorkerProcess.start(
-                argv, environment=environment, folder=self._folder, cwd=container.get("workingDir")
+                argv,
+                environment=environment,
+                folder=self._folder,
+                cwd=container.get("workingDir"),
+                reaper=self._reaper,
             )
         except OSError as error:
             now = _now()

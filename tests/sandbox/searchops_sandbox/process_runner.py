@@ -22,7 +22,7 @@ from searchops_sandbox.kubernetes_api import ApiError, Connection, KubernetesApi
 from searchops_sandbox.node import Node
 from searchops_sandbox.pod_lifecycle import PodLifecycle
 from searchops_sandbox.processes import ManagedProcess
-from searchops_sandbox.worker_process import kill_leftovers
+from searchops_sandbox.reaper import GroupReaper
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -50,11 +50,13 @@ class ProcessRunner:
         self._folder = folder
         self._node = node
         self._slots = asyncio.Semaphore(slots)
+        self._reaper = GroupReaper()
         self._pods: dict[str, PodLifecycle] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Runs until cancelled; then ends the workers, whose Pods a later run reports as disrupted."""
+        await self._reaper.start()
         await self._node.register(self._api)
         heart = asyncio.create_task(self._node.beat(self._api))
         try:
@@ -64,6 +66,7 @@ class ProcessRunner:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(heart, *self._tasks.values(), return_exceptions=True)
+            await self._reaper.close()
 
     async def _follow(self) -> None:
         pause = 0.1
@@ -103,7 +106,7 @@ class ProcessRunner:
         known = self._pods.get(uid)
         if known is None:
             known = self._pods[uid] = PodLifecycle(
-                pod, api=self._api, node=self._node, slots=self._slots, folder=self._folder
+                pod, api=self._api, node=self._node, slots=self._slots, folder=self._folder, reaper=self._reaper
             )
             self._begin(uid, known.run())
             return
@@ -193,8 +196,6 @@ class RunnerProcess:
 
 async def serve(connection: Connection, *, folder: Path, node: Node, slots: int) -> None:
     """Runs until SIGTERM or SIGINT."""
-    if killed := kill_leftovers(folder):
-        logger.info("killed %d processes of an earlier run", killed)
     async with KubernetesApi(connection) as api:
         runner = asyncio.create_task(ProcessRunner(api, folder=folder, node=node, slots=slots).run())
         loop = asyncio.get_running_loop()

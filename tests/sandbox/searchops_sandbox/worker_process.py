@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import psutil
-
 from searchops_sandbox.pod_status import MESSAGE_BYTES, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from searchops_sandbox.reaper import GroupReaper
 
 Json = dict[str, Any]
 TERMINATION_VARIABLE: Final = "SEARCHOPS_TERMINATION_LOG"
@@ -68,16 +68,25 @@ class PodFolder:
 
 
 class WorkerProcess:
-    """A running worker in a process group of its own, which dies with the runner."""
+    """A running worker in a process group of its own; the whole group dies with the runner."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: PodFolder, started: datetime.datetime) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, folder: PodFolder, started: datetime.datetime, reaper: GroupReaper
+    ) -> None:
         self._process = process
+        self._reaper = reaper
         self._folder = folder
         self.started = started
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, environment: Mapping[str, str], folder: PodFolder, cwd: str | None
+        cls,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: PodFolder,
+        cwd: str | None,
+        reaper: GroupReaper,
     ) -> WorkerProcess:
         """Starts the program.
 
@@ -100,12 +109,14 @@ class WorkerProcess:
                 cwd=cwd or folder.path,
                 start_new_session=True,
             )
-        return cls(process, folder, datetime.datetime.now(datetime.UTC))
+        reaper.add(process.pid)
+        return cls(process, folder, datetime.datetime.now(datetime.UTC), reaper)
 
     async def wait(self, container: Json) -> Ending:
         """Waits for the end; what the worker left running in its group is killed, as with a container."""
         code = await self._process.wait()
         self._signal(signal.SIGKILL)
+        self._reaper.discard(self._process.pid)
         exit_code = 128 - code if code < 0 else code
         message = self._folder.message(container, exit_code)
         return Ending(exit_code, message, self.started, datetime.datetime.now(datetime.UTC))
@@ -123,23 +134,6 @@ class WorkerProcess:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
-
-
-def kill_leftovers(root: Path) -> int:
-    """Ends grandchildren that outlived a killed runner of the same folder: they carry a Pod's uid and its files.
-
-    Returns:
-        How many processes were killed.
-    """
-    prefix = f"{root / 'pods'}{os.sep}"
-    killed = 0
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
-            if UID_VARIABLE in environment and environment.get(TERMINATION_VARIABLE, "").startswith(prefix):
-                process.kill()
-                killed += 1
-    return killed
 
 
 def _head(path: Path, limit: int) -> str:
