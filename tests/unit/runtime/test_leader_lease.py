@@ -215,6 +215,24 @@ async def test_a_leader_cut_off_ends_its_work_before_the_lease_is_over() -> None
         await one.task
 
 
+async def test_time_on_the_lease_counts_from_before_the_write_was_sent() -> None:
+    """The write lands at once and is answered 4 s later: whoever saw it land counts from then."""
+
+    class LateAnswer(Line):
+        async def create(self, record: LeaseRecord) -> LeaseRecord:
+            written = self.lease.put(record)
+            await asyncio.sleep(4)
+            return written
+
+    one = elector(LateAnswer(FakeLease()), "one")
+    assert one.remaining() == 0
+    await one.acquire()
+    assert asyncio.get_running_loop().time() == pytest.approx(4, abs=0.05)
+    assert one.remaining() == pytest.approx(11, abs=0.05)
+    await asyncio.sleep(11.1)
+    assert not one.is_leader
+
+
 async def test_a_short_failure_of_the_api_server_costs_nothing() -> None:
     lease = FakeLease()
     one = Replica(Line(lease), "one")
