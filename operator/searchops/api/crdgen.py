@@ -146,10 +146,9 @@ def generated_files() -> dict[str, str]:
 
 def differences(root: Path, wanted: Mapping[str, str], folders: Sequence[str]) -> list[str]:
     """Unified diffs between what is on disk and what is wanted; a file that is no longer generated counts."""
+    paths = {root / name for name in wanted} | {path for folder in folders for path in (root / folder).glob("*.yaml")}
     found = {
-        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
-        for folder in folders
-        for path in sorted((root / folder).glob("*.yaml"))
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in sorted(paths) if path.exists()
     }
     result = []
     for name in sorted(found.keys() | wanted.keys()):
