@@ -1,1 +1,1 @@
-"""The gateway: HTTP, text in. Stateless; it holds no credential of its own and reads nothing the caller cannot."""
+"""HTTP in front of the cells: text comes in, hits go out; it can read nothing that the caller cannot."""

@@ -1,4 +1,4 @@
-"""`searchops-worker gateway`: one gateway process under uvicorn."""
+"""`searchops-worker gateway`: the application under uvicorn."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ import sys
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError as SourceError
 
 from searchops_workers.gateway.app import build_app
-from searchops_workers.gateway.settings import GatewaySettings
+from searchops_workers.gateway.settings import GatewaySettings, SettingsError
+
+EXIT_SETTINGS = 2
+DRAIN_SECONDS = 15
 
 
-def serve() -> int:
-    """Serve until a signal; returns the exit status."""
+def serve(settings: GatewaySettings | None = None) -> int:
+    """Serve until SIGTERM; requests under way are finished first. Returns the exit code."""
     try:
-        settings = GatewaySettings()
+        chosen = settings if settings is not None else GatewaySettings()
+        app = build_app(chosen)
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"SEARCHOPS_GATEWAY_{name}: {problem['msg']}\n")
-        return 2
-    uvicorn.run(build_app(settings), host=settings.host, port=settings.port, log_level="warning", access_log=False)
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        print(f"SEARCHOPS_GATEWAY_{name}: {first['msg']}; see `searchops-worker gateway --help`", file=sys.stderr)
+        return EXIT_SETTINGS
+    except (SettingsError, SourceError) as error:
+        print(str(error), file=sys.stderr)
+        return EXIT_SETTINGS
+    uvicorn.run(
+        app,
+        host=chosen.host,
+        port=chosen.port,
+        log_level=chosen.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=75,
+    )
     return 0

@@ -1,80 +1,130 @@
-"""The bound encoders, by name, over the serving pool; connections are made when first asked for."""
+"""Encoders by revision over every Triton server that serves them; what does not answer is left alone for a while."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
 
-from searchops_workers.encoders.errors import EncoderError, EncoderUnavailable
-from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
+from searchops_workers.encoders.errors import EncoderError, EncoderRefused, EncoderUnavailable, ModelNotLoaded
+from searchops_workers.encoders.triton import TritonTextEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from searchops_workers.encoders.protocol import Vectors
+    from searchops.api.retrieval import Binding
+    from searchops_workers.encoders.protocol import Encoder
+    from searchops_workers.gateway.settings import EndpointSource
 
-PAUSE_SECONDS = 2.0
-MAX_ENCODERS = 64
+    Connect = Callable[[str, str, str | None], Awaitable[Encoder]]
+
+REVISIONS = 128
+COOL_DOWN = 5.0
 
 
-class EncoderPool:
-    """One encoder per revision name. A pool that failed is asked again after a pause, so that searches do not queue."""
+class BindingEncoder(Protocol):
+    """Texts to vectors of a binding's space."""
 
-    def __init__(self, servers: Sequence[str], *, deadline: float) -> None:
-        self._servers = tuple(servers)
-        self._deadline = deadline
-        self._encoders: dict[str, PooledEncoder] = {}
-        self._failed: dict[str, tuple[float, str]] = {}
-        self._lock = asyncio.Lock()
-
-    async def encode(self, name: str, texts: Sequence[str]) -> Vectors:
-        """Vectors of some texts under a revision.
+    async def encode(self, binding: Binding, texts: Sequence[str]) -> list[list[float]]:
+        """One vector a text.
 
         Raises:
-            EncoderError: no server of the pool serves it.
+            EncoderError: nothing was encoded.
         """
-        encoder = await self._encoder(name)
-        try:
-            return await encoder.encode(texts)
-        except EncoderError as error:
-            await self._forget(name, str(error))
-            raise
+        ...
 
-    async def _encoder(self, name: str) -> PooledEncoder:
-        async with self._lock:
-            found = self._encoders.get(name)
-            if found is not None:
-                return found
-            failed = self._failed.get(name)
-            if failed is not None and time.monotonic() - failed[0] < PAUSE_SECONDS:
-                raise EncoderUnavailable(failed[1])
-            members = []
-            problems = []
-            for url in self._servers:
-                try:
-                    members.append(await TritonTextEncoder.connect(url, name, deadline=self._deadline))
-                except EncoderError as error:
-                    problems.append(str(error))
-            if not members:
-                said = problems[0] if problems else "the gateway knows no Triton server: set SEARCHOPS_GATEWAY_SERVERS"
-                self._failed[name] = (time.monotonic(), said)
-                raise EncoderUnavailable(said)
-            while len(self._encoders) >= MAX_ENCODERS:
-                oldest = next(iter(self._encoders))
-                await self._encoders.pop(oldest).close()
-            made = self._encoders[name] = PooledEncoder(members)
-            return made
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
 
-    async def _forget(self, name: str, said: str) -> None:
-        async with self._lock:
-            self._failed[name] = (time.monotonic(), said)
-            gone = self._encoders.pop(name, None)
-        if gone is not None:
-            await gone.close()
+
+async def connect_triton(url: str, model: str, manifest_digest: str | None) -> Encoder:
+    """A revision's text model on one server, if it is the build that the binding names."""
+    return await TritonTextEncoder.connect(url, model, manifest_digest=manifest_digest)
+
+
+class TritonEncoders:
+    """`BindingEncoder` over the servers of all pools: turn by turn, going on to the next where one fails.
+
+    Args:
+        endpoints: where the servers are.
+        clock: monotonic seconds.
+        connect: opens a revision on a server.
+    """
+
+    def __init__(
+        self, endpoints: EndpointSource, *, clock: Callable[[], float], connect: Connect = connect_triton
+    ) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._connect = connect
+        self._open: OrderedDict[tuple[str, str | None, str], Encoder] = OrderedDict()
+        self._failed: OrderedDict[tuple[str, str | None, str], float] = OrderedDict()
+        self._opening = asyncio.Lock()
+        self._turn = 0
+
+    async def encode(self, binding: Binding, texts: Sequence[str]) -> list[list[float]]:
+        """One vector a text, from the first server that can."""
+        if binding.encoder is None:
+            raise EncoderRefused("the binding names no encoder")
+        failure: EncoderError | None = None
+        for url in self._servers(binding.encoder, binding.manifest_digest):
+            key = (binding.encoder, binding.manifest_digest, url)
+            try:
+                encoder = await self._encoder(key)
+                rows = await encoder.encode(texts)
+            except (EncoderUnavailable, ModelNotLoaded) as error:
+                await self._set_aside(key)
+                failure = error
+                continue
+            if binding.dimension is not None and encoder.dimension != binding.dimension:
+                raise EncoderRefused(
+                    f"{binding.encoder} gives {encoder.dimension} dimensions, the binding wants {binding.dimension}"
+                )
+            return [[float(value) for value in row] for row in rows]
+        raise failure or EncoderUnavailable(
+            f"no server of {len(self._endpoints.current().servers)} serves {binding.encoder} now; "
+            f"those that failed are asked again after {COOL_DOWN:g} s"
+        )
+
+    def _servers(self, encoder: str, digest: str | None) -> list[str]:
+        """Servers that did not fail lately, each call beginning with another one."""
+        now = self._clock()
+        servers = [
+            url
+            for url in self._endpoints.current().servers
+            if now - self._failed.get((encoder, digest, url), now - COOL_DOWN) >= COOL_DOWN
+        ]
+        if not servers:
+            return []
+        self._turn += 1
+        start = self._turn % len(servers)
+        return servers[start:] + servers[:start]
+
+    async def _encoder(self, key: tuple[str, str | None, str]) -> Encoder:
+        async with self._opening:
+            found = self._open.get(key)
+            if found is None:
+                encoder, digest, url = key
+                found = await self._connect(url, encoder, digest)
+                self._open[key] = found
+                while len(self._open) > REVISIONS:
+                    _, oldest = self._open.popitem(last=False)
+                    await oldest.close()
+            self._open.move_to_end(key)
+            self._failed.pop(key, None)
+            return found
+
+    async def _set_aside(self, key: tuple[str, str | None, str]) -> None:
+        self._failed[key] = self._clock()
+        while len(self._failed) > REVISIONS * 8:
+            self._failed.popitem(last=False)
+        found = self._open.pop(key, None)
+        if found is not None:
+            await found.close()
 
     async def close(self) -> None:
         """Close every connection."""
-        for encoder in self._encoders.values():
+        for encoder in self._open.values():
             await encoder.close()
-        self._encoders.clear()
+        self._open.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from searchops.api.retrieval import lexical_vector, trigram_vector
 from searchops_workers.retrieval.routing import route
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 MAX_QUERY = 512
 LEX, TRI, DENSE = "lex", "tri", "dense"
+
+Scalar: TypeAlias = str | int | float | bool
+FilterValue: TypeAlias = "Scalar | Sequence[Scalar] | Mapping[str, float]"
+"""An exact value, any of several, or bounds: ``{"gte": 10, "lt": 20}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class SearchRequest:
     Attributes:
         fetch: how many hits are fetched, so that ties at the cut can be broken by id.
         limit: how many are wanted.
-        filters: exact values of indexed payload fields.
+        filters: conditions on indexed payload fields.
     """
 
     legs: tuple[Leg, ...]
@@ -44,7 +48,7 @@ class SearchRequest:
     prefetch: int
     fetch: int
     limit: int
-    filters: Mapping[str, str | int | float | bool]
+    filters: Mapping[str, FilterValue]
     lexical_only: bool
     reason: str
 
@@ -62,7 +66,7 @@ def build_request(
     *,
     dense: Sequence[float] | None,
     limit: int = 10,
-    filters: Mapping[str, str | int | float | bool] | None = None,
+    filters: Mapping[str, FilterValue] | None = None,
 ) -> SearchRequest:
     """The request for a query under a binding; without a dense vector the lexical legs answer alone."""
     text = text[:MAX_QUERY]

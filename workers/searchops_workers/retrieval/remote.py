@@ -6,6 +6,7 @@ ordered by `results.fuse`; a hit whose payload the server's order left out is fe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
@@ -14,22 +15,30 @@ from searchops.api.retrieval import DELETED_KEY, ID_KEY, point_id
 from searchops_workers.retrieval.results import LegHit, fuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from qdrant_client import AsyncQdrantClient
 
-    from searchops_workers.retrieval.query import Leg, SearchRequest
+    from searchops_workers.retrieval.query import FilterValue, Leg, SearchRequest
 
 
-def query_filter(filters: Mapping[str, str | int | float | bool]) -> models.Filter:
-    """Live points whose fields have these values."""
+def query_filter(filters: Mapping[str, FilterValue]) -> models.Filter:
+    """Live points whose fields meet these conditions."""
     conditions: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key=DELETED_KEY))]
-    for key, value in sorted(filters.items()):
-        if isinstance(value, float):
-            conditions.append(models.FieldCondition(key=key, range=models.Range(gte=value, lte=value)))
-        else:
-            conditions.append(models.FieldCondition(key=key, match=models.MatchValue(value=value)))
+    conditions += [_condition(key, value) for key, value in sorted(filters.items())]
     return models.Filter(must=conditions)
+
+
+def _condition(key: str, value: FilterValue) -> Any:
+    if isinstance(value, Mapping):
+        return models.FieldCondition(key=key, range=models.Range(**value))
+    if isinstance(value, str | bool):
+        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+    if isinstance(value, int | float):
+        return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
+    if all(isinstance(item, str) for item in value):
+        return models.FieldCondition(key=key, match=models.MatchAny(any=[str(item) for item in value]))
+    return models.Filter(should=[_condition(key, item) for item in value])
 
 
 def leg_vector(leg: Leg) -> Any:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from searchops.api.retrieval import Binding
-    from searchops_workers.retrieval.query import SearchRequest
+    from searchops_workers.retrieval.query import FilterValue, SearchRequest
 
 
 class VectorSearch(Protocol):
@@ -62,7 +62,7 @@ class Searcher:
         encoder: QueryEncoder | None,
         *,
         limit: int = 10,
-        filters: Mapping[str, str | int | float | bool] | None = None,
+        filters: Mapping[str, FilterValue] | None = None,
         degraded: str = "",
     ) -> SearchAnswer:
         """Search; where `degraded` says why the encoder cannot be asked, the lexical legs answer alone."""
@@ -82,7 +82,7 @@ class Searcher:
         dense: Sequence[float] | None,
         *,
         limit: int = 10,
-        filters: Mapping[str, str | int | float | bool] | None = None,
+        filters: Mapping[str, FilterValue] | None = None,
         degraded: str = "",
     ) -> SearchAnswer:
         """Search with a query vector that was encoded before."""

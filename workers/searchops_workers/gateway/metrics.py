@@ -1,0 +1,47 @@
+"""What the gateway counts."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class GatewayMetrics:
+    """Metrics in a registry of their own; no label carries a tenant's name, of which there are too many."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "searchops_gateway_requests_total", "Requests answered.", ("route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "searchops_gateway_request_seconds",
+            "Time of a request.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.searches = Counter(
+            "searchops_gateway_searches_total", "Searches by the legs that answered.", ("legs",), registry=self.registry
+        )
+        self.degraded = Counter(
+            "searchops_gateway_degraded_searches_total",
+            "Searches that the lexical legs answered alone because the encoder did not.",
+            registry=self.registry,
+        )
+        self.products = Counter(
+            "searchops_gateway_products_total", "Products of bulk requests.", ("outcome",), registry=self.registry
+        )
+        self.missed_previous = Counter(
+            "searchops_gateway_previous_side_missed_total",
+            "Writes that reached the bound side and not the previous one: a rollback has to rebuild.",
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "searchops_gateway_requests_in_flight", "Requests under way or waiting.", ("kind",), registry=self.registry
+        )
+
+    def expose(self) -> bytes:
+        """The text format."""
+        return generate_latest(self.registry)

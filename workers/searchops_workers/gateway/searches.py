@@ -1,0 +1,104 @@
+"""One search of a tenant: encode while nothing else waits, one request to the cell, honest about what answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from searchops.api.retrieval import DELETED_KEY, ID_KEY, VERSION_KEY
+from searchops_workers.encoders.errors import EncoderError
+from searchops_workers.gateway.bodies import check_filters
+from searchops_workers.gateway.cells import Gone, WrongSpace
+from searchops_workers.retrieval.query import needs_dense
+from searchops_workers.retrieval.remote import QdrantSearch
+from searchops_workers.retrieval.search import Searcher
+
+if TYPE_CHECKING:
+    from searchops.api.retrieval import Binding
+    from searchops_workers.gateway.bindings import Bindings
+    from searchops_workers.gateway.bodies import SearchBody
+    from searchops_workers.gateway.callers import Caller
+    from searchops_workers.gateway.cells import Cells
+    from searchops_workers.gateway.encoders import BindingEncoder
+    from searchops_workers.retrieval.results import Hit
+    from searchops_workers.retrieval.search import SearchAnswer
+
+RESERVED = frozenset({ID_KEY, VERSION_KEY, DELETED_KEY})
+
+
+class Searches:
+    """Searches under the tenant's binding.
+
+    Args:
+        cells: where the collections are.
+        bindings: what they are bound to.
+        encoder: query text to vector.
+        encode_seconds: after which the lexical legs answer alone.
+    """
+
+    def __init__(self, cells: Cells, bindings: Bindings, encoder: BindingEncoder, *, encode_seconds: float) -> None:
+        self._cells = cells
+        self._bindings = bindings
+        self._encoder = encoder
+        self._encode_seconds = encode_seconds
+
+    async def search(self, caller: Caller, body: SearchBody) -> tuple[Binding, SearchAnswer]:
+        """The hits, and the binding they were found under; read again where the index has moved on.
+
+        Raises:
+            Problem: what the database answered, or a filter that is not indexed.
+        """
+        tenant = await self._bindings.read(caller)
+        try:
+            return await self._once(caller, tenant.binding, body)
+        except (WrongSpace, Gone):
+            tenant = await self._bindings.read(caller, fresh=True)
+            return await self._once(caller, tenant.binding, body)
+
+    async def _once(self, caller: Caller, binding: Binding, body: SearchBody) -> tuple[Binding, SearchAnswer]:
+        filters = check_filters(body, binding)
+        dense, degraded = await self._encode(binding, body.query)
+        async with self._cells.calling(caller) as client:
+            answer = await Searcher(QdrantSearch(client)).search_vector(
+                caller.alias, body.query, binding, dense, limit=body.limit, filters=filters, degraded=degraded
+            )
+        return binding, answer
+
+    async def _encode(self, binding: Binding, text: str) -> tuple[list[float] | None, str]:
+        if not needs_dense(text, binding):
+            return None, ""
+        try:
+            async with asyncio.timeout(self._encode_seconds):
+                (vector,) = await self._encoder.encode(binding, [text])
+        except (EncoderError, TimeoutError) as error:
+            said = str(error) or f"no answer within {self._encode_seconds:g} s"
+            return None, f"the encoder {binding.encoder} did not answer: {said}"
+        return vector, ""
+
+
+def search_document(binding: Binding, answer: SearchAnswer, *, explain: bool) -> dict[str, Any]:
+    """The answer as clients see it.
+
+    ``legs`` names those that were asked; each hit's ``legs`` those that found it, with its rank there.
+    """
+    document: dict[str, Any] = {
+        "hits": [_hit(hit) for hit in answer.hits],
+        "legs": list(answer.legs),
+        "route": answer.reason,
+        "degraded": answer.degraded,
+        "revision": binding.revision,
+        "binding": {"vector": binding.vector, "analyser": binding.analyser_id, "profile": binding.profile.name},
+    }
+    if explain:
+        document["profile"] = binding.profile.to_wire()
+    return document
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    product = {key: value for key, value in hit.payload.items() if key not in RESERVED}
+    return {
+        "id": hit.product_id,
+        "score": round(hit.score, 9),
+        "legs": dict(sorted(hit.legs.items())),
+        "product": product,
+    }
