@@ -388,3 +388,20 @@ async def test_a_minimal_tenant_gets_the_defaults(api: KubernetesApi) -> None:
     assert created["spec"]["fields"] == body["spec"]["fields"]  # type: ignore[index]
     assert "access" not in created["spec"]
     assert "status" not in created
+
+
+EXAMPLES = [
+    (path, document)
+    for path in sorted((ROOT / "examples").rglob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    if document and document["apiVersion"] == "searchops.dev/v1alpha1"
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "document"), EXAMPLES, ids=[f"{path.stem}-{document['metadata']['name']}" for path, document in EXAMPLES]
+)
+@on_the_session_loop
+async def test_every_example_is_valid(api: KubernetesApi, path: Path, document: Json) -> None:
+    plural = next(name for name, crd in DEFINITIONS.items() if crd["spec"]["names"]["kind"] == document["kind"])
+    assert await refusal(api, plural, document) == "", path

@@ -82,7 +82,13 @@ class ApiModel(BaseModel):
 
 
 class LabelSelectorRequirement(ApiModel):
-    """One expression of a label selector."""
+    """One expression of a label selector.
+
+    Attributes:
+        key: label key.
+        operator: how the key's value is compared.
+        values: values for In and NotIn; empty for the others.
+    """
 
     key: Annotated[str, Field(min_length=1, max_length=317)]
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
@@ -90,7 +96,12 @@ class LabelSelectorRequirement(ApiModel):
 
 
 class LabelSelector(ApiModel):
-    """A label selector as in core Kubernetes; an empty one matches everything."""
+    """A label selector as in core Kubernetes; an empty one matches everything.
+
+    Attributes:
+        match_labels: every one of these labels must be there with this value.
+        match_expressions: every one of these must hold.
+    """
 
     match_labels: Labels = Field(default_factory=dict)
     match_expressions: Annotated[tuple[LabelSelectorRequirement, ...], Field(max_length=16)] = ()
@@ -132,14 +143,23 @@ Conditions = Annotated[
 
 
 class ArtifactReference(ApiModel):
-    """Something immutable at a URI: its digest is checked before it is used."""
+    """Something immutable at a URI: its digest is checked before it is used.
+
+    Attributes:
+        uri: where it is; s3://, gs:// or, where it is switched on, file://.
+        digest: sha256 of the file, or of the directory's sorted lines of path, size and sha256.
+    """
 
     uri: Uri
     digest: Digest
 
 
 class WorkerReference(ApiModel):
-    """The PodTemplate (operator's namespace) that a worker Job takes its Pod from."""
+    """The PodTemplate (operator's namespace) that a worker Job takes its Pod from.
+
+    Attributes:
+        pod_template: its name; it must carry the label searchops.dev/worker-for with this task.
+    """
 
     pod_template: Name
 

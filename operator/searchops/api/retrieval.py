@@ -31,7 +31,13 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 
 
 class Weights(ApiModel):
-    """Weights of the legs in reciprocal rank fusion; 0 switches a leg off."""
+    """Weights of the legs in reciprocal rank fusion; 0 switches a leg off.
+
+    Attributes:
+        lex: weight of the words' BM25.
+        tri: weight of the character trigrams' BM25.
+        dense: weight of the dense vector.
+    """
 
     lex: Weight = 1.0
     tri: Weight = 1.0
@@ -39,7 +45,13 @@ class Weights(ApiModel):
 
 
 class Floors(ApiModel):
-    """Smallest score a leg's hit must have; unset means no floor."""
+    """Smallest score a leg's hit must have; unset means no floor.
+
+    Attributes:
+        lex: smallest BM25 score of words.
+        tri: smallest BM25 score of trigrams.
+        dense: smallest cosine.
+    """
 
     lex: Annotated[float, Field(ge=-1, le=1000)] | None = None
     tri: Annotated[float, Field(ge=-1, le=1000)] | None = None
@@ -47,14 +59,26 @@ class Floors(ApiModel):
 
 
 class CodeRouting(ApiModel):
-    """Whether a query that looks like a code goes to the lexical legs alone."""
+    """Whether a query that looks like a code goes to the lexical legs alone.
+
+    Attributes:
+        enabled: whether codes are recognised at all.
+        min_length: shortest text that can be a code.
+    """
 
     enabled: bool = True
     min_length: Annotated[int, Field(ge=1, le=64)] = 3
 
 
 class RetrievalProfile(ApiModel):
-    """Fusion, routing and floor settings, gated like a model: part of what a binding names."""
+    """Fusion, routing and floor settings, gated like a model: part of what a binding names.
+
+    Attributes:
+        name: name that a binding shows.
+        rrf_k: constant k of reciprocal rank fusion.
+        prefetch_limit: hits that each leg brings into the fusion.
+        over_fetch: how many times the wanted hits are asked for, so that ties can be broken by id.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
     rrf_k: Annotated[int, Field(ge=1, le=1000)] = 60

@@ -68,6 +68,13 @@ def test_every_string_list_and_map_has_a_bound(kind: str) -> None:
 
 
 @every_kind
+def test_every_field_of_a_spec_is_explained(kind: str) -> None:
+    spec = dict(nodes(SCHEMAS[kind]["properties"]["spec"], "spec"))
+    items = tuple(path for path, node in spec.items() if path.endswith(("[]", "{}")) and node["type"] != "object")
+    assert [path for path, node in spec.items() if not node.get("description") and path not in items] == []
+
+
+@every_kind
 def test_no_construct_that_the_api_server_refuses(kind: str) -> None:
     refused = {"$ref", "anyOf", "oneOf", "allOf", "const", "title", "prefixItems", "uniqueItems", "propertyNames"}
     assert [(path, refused & node.keys()) for path, node in parts(kind) if refused & node.keys()] == []

@@ -95,7 +95,14 @@ class ModelReason(StrEnum):
 
 
 class Engine(ApiModel):
-    """How the checkpoint becomes something a server can run."""
+    """How the checkpoint becomes something a server can run.
+
+    Attributes:
+        backend: Auto takes TensorRT where a plan can be built, and ONNX Runtime until then.
+        precision: Auto tries FP16, Mixed, BF16 and FP32 in this order and says why.
+        max_batch: most texts of one inference.
+        buckets: sequence lengths that batches are padded to, in tokens.
+    """
 
     backend: Backend = "Auto"
     precision: Precision = "Auto"
@@ -111,14 +118,25 @@ class Engine(ApiModel):
 
 
 class Serving(ApiModel):
-    """The pools of Triton servers; a missing canary pool means that the serving pool is its own canary."""
+    """The pools of Triton servers; a missing canary pool means that the serving pool is its own canary.
+
+    Attributes:
+        pool: pool that serves the tenants.
+        canary_pool: pool where a candidate is verified and gated.
+    """
 
     pool: Name
     canary_pool: Name | None = None
 
 
 class HoldoutReference(ApiModel):
-    """One immutable holdout directory."""
+    """One immutable holdout directory.
+
+    Attributes:
+        name: name shown in verdicts.
+        uri: where the directory is.
+        digest: sha256 over the directory's sorted lines of path, size and sha256.
+    """
 
     name: Name
     uri: Uri
@@ -126,7 +144,15 @@ class HoldoutReference(ApiModel):
 
 
 class Margins(ApiModel):
-    """The losses that are still acceptable; a widening needs an admission policy's consent."""
+    """The losses that are still acceptable; a widening needs an admission policy's consent.
+
+    Attributes:
+        repackage_loss: share of good query families that a repackaged model may lose.
+        model_loss: share that another model may lose.
+        first_loss: share that a first model may lose against the lexical legs.
+        repackage_ndcg: nDCG@10 that a repackaged model may lose on the traffic sample.
+        model_ndcg: nDCG@10 that another model may lose on the traffic sample.
+    """
 
     repackage_loss: Fraction = "0.02"
     model_loss: Fraction = "0.05"
@@ -136,7 +162,15 @@ class Margins(ApiModel):
 
 
 class Gate(ApiModel):
-    """The regression gate."""
+    """The regression gate.
+
+    Attributes:
+        holdouts: holdouts that all must pass.
+        change: which margins apply; Auto follows the measured space.
+        profile: retrieval profile that both sides are judged with.
+        on_inconclusive: what happens when the holdout cannot tell.
+        mode: DryRun shows the verdict and rolls nothing out.
+    """
 
     holdouts: Annotated[
         tuple[HoldoutReference, ...],
@@ -155,7 +189,14 @@ class Gate(ApiModel):
 
 
 class Wave(ApiModel):
-    """One step of the rollout: the tenants selected, or a share of all, and how long to watch them."""
+    """One step of the rollout: the tenants selected, or a share of all, and how long to watch them.
+
+    Attributes:
+        name: name of the wave.
+        selector: tenants by their labels.
+        percent: share of all tenants, by a hash of the name.
+        soak: how long the wave is watched before the next one starts.
+    """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -172,13 +213,26 @@ class Wave(ApiModel):
 
 
 class Breaker(ApiModel):
-    """When too many tenants bound to the candidate were taken back, the fleet stops."""
+    """When too many tenants bound to the candidate were taken back, the fleet stops.
+
+    Attributes:
+        max_reverted_percent: of the tenants bound to the candidate, and at least one tenant.
+    """
 
     max_reverted_percent: Annotated[int, Field(ge=0, le=100)] = 2
 
 
 class Rollout(ApiModel):
-    """How a passed candidate reaches the tenants."""
+    """How a passed candidate reaches the tenants.
+
+    Attributes:
+        waves: in this order; the last one takes everybody.
+        approval: when a person must agree.
+        max_concurrent_reindexes: rebuilds of this model at one time.
+        rollback_window: how long the old revision and its vectors are kept.
+        retry_token: any new text tries a rejected revision again.
+        approve: the revision that is approved; the annotation searchops.dev/approve does the same.
+    """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -200,7 +254,11 @@ class Rollout(ApiModel):
 
 
 class EmbeddingModelSpec(ApiModel):
-    """What a platform team declares of one model."""
+    """What a platform team declares of one model.
+
+    Attributes:
+        paused: change nothing.
+    """
 
     source: ArtifactReference
     engine: Engine

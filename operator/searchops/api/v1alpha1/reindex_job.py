@@ -63,7 +63,12 @@ class ReindexReason(StrEnum):
 
 
 class ReindexSource(ApiModel):
-    """Where the documents come from: the live collection, or a catalogue file."""
+    """Where the documents come from: the live collection, or a catalogue file.
+
+    Attributes:
+        from_collection: read the tenant's own collection.
+        uri: read a catalogue, .parquet or .jsonl, under a prefix that the namespace may read.
+    """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -77,7 +82,13 @@ class ReindexSource(ApiModel):
 
 
 class Budget(ApiModel):
-    """Bounds of the work; 0 points a second means no bound."""
+    """Bounds of the work; 0 points a second means no bound.
+
+    Attributes:
+        max_points_per_second: write rate over all slices.
+        deadline: end of the work; cursors are kept.
+        max_gpu_hours: GPU hours over all slices.
+    """
 
     max_points_per_second: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     deadline: Duration = "6h"
@@ -85,13 +96,28 @@ class Budget(ApiModel):
 
 
 class FailureBound(ApiModel):
-    """The share of documents that may be dead-lettered."""
+    """The share of documents that may be dead-lettered.
+
+    Attributes:
+        max_percent: percent of the documents.
+    """
 
     max_percent: Quantity = "0.5"
 
 
 class ReindexJobSpec(ApiModel):
-    """What is re-embedded, from where, and within which bounds."""
+    """What is re-embedded, from where, and within which bounds.
+
+    Attributes:
+        tenant: SearchTenant in the same namespace; cannot change.
+        revision: revision to embed with; what the tenant should be bound to where it is left out; cannot change.
+        strategy: NamedVector adds a vector to the collection, BlueGreen fills another one; Auto takes the first
+            where it can.
+        slices: parallel parts of the work.
+        cutover: Manual waits for a person before the tenant switches.
+        ttl_after_finished: how long the finished object is kept.
+        suspend: hold the work; a queue such as Kueue sets and lifts it.
+    """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule("self.tenant == oldSelf.tenant", "tenant cannot change: make another ReindexJob", ".tenant"),

@@ -70,7 +70,12 @@ class TenantReason(StrEnum):
 
 
 class ModelReference(ApiModel):
-    """The EmbeddingModel that the tenant follows; `revision` pins one of its revisions."""
+    """The EmbeddingModel that the tenant follows; `revision` pins one of its revisions.
+
+    Attributes:
+        name: an EmbeddingModel.
+        revision: stay on this revision, whatever the model's rollout does.
+    """
 
     name: Annotated[Name, Field(max_length=40)]
     revision: Annotated[str, Field(max_length=63)] | None = None
@@ -83,14 +88,25 @@ class Placement(ApiModel):
 
 
 class Sharding(ApiModel):
-    """Shards and replicas of the tenant's own collection."""
+    """Shards and replicas of the tenant's own collection.
+
+    Attributes:
+        shards: a change is a rebuild.
+        replicas: copies of each shard.
+    """
 
     shards: Annotated[int, Field(ge=1, le=64)] = 1
     replicas: Annotated[int, Field(ge=1, le=8)] = 1
 
 
 class PayloadField(ApiModel):
-    """One field of the payload that is indexed, and what it means to retrieval."""
+    """One field of the payload that is indexed, and what it means to retrieval.
+
+    Attributes:
+        name: name in the payload; dots reach into objects.
+        type: how the database indexes it.
+        role: what retrieval does with it: Code is matched exactly, Title and Body are tokenised, Filter only filters.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][A-Za-z0-9_.]*$")]
     type: FieldType
@@ -98,14 +114,25 @@ class PayloadField(ApiModel):
 
 
 class RetrievalReference(ApiModel):
-    """A built-in profile by name, or one given inline (then `profile` is only its label)."""
+    """A built-in profile by name, or one given inline (then `profile` is only its label).
+
+    Attributes:
+        profile: default, plain, or a label for what is given inline.
+    """
 
     profile: Name = "default"
     inline: RetrievalProfile | None = None
 
 
 class Quotas(ApiModel):
-    """Bounds of one merchant; 0 means no bound."""
+    """Bounds of one merchant; 0 means no bound.
+
+    Attributes:
+        max_points: documents.
+        max_vector_megabytes: megabytes of vectors.
+        searches_per_minute: enforced by the gateway, with the database's strict mode behind it.
+        writes_per_minute: enforced by the gateway, with the database's strict mode behind it.
+    """
 
     max_points: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     max_vector_megabytes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -114,7 +141,14 @@ class Quotas(ApiModel):
 
 
 class AccessEntry(ApiModel):
-    """One credential, written to one Secret in the tenant's namespace."""
+    """One credential, written to one Secret in the tenant's namespace.
+
+    Attributes:
+        name: name of the entry.
+        role: Search may read, Index may read and write.
+        secret_name: Secret that is made in the tenant's namespace.
+        direct: true where the writer bypasses the gateway; cutovers are then manual.
+    """
 
     name: Name
     role: Literal["Search", "Index"]
@@ -129,14 +163,33 @@ class TenantGate(ApiModel):
 
 
 class Backup(ApiModel):
-    """When snapshots are taken and how many are kept."""
+    """When snapshots are taken and how many are kept.
+
+    Attributes:
+        schedule: cron expression with five fields, in UTC; each tenant starts a while after it.
+        keep: newest snapshots that are kept.
+    """
 
     schedule: Annotated[str, Field(min_length=9, max_length=100)]
     keep: Annotated[int, Field(ge=1, le=365)] = 7
 
 
 class SearchTenantSpec(ApiModel):
-    """What a platform team declares of one merchant."""
+    """What a platform team declares of one merchant.
+
+    Attributes:
+        isolation: Collection: a collection of its own. ShardKey and Shared: a part of a shared one. A change is
+            a rebuild.
+        languages: languages of the products; they choose the analyser's stemming.
+        fields: payload fields that are indexed; others are stored only.
+        document: template of the text that is embedded; {name} stands for a payload field.
+        access: credentials, one Secret each.
+        deletion_policy: what becomes of the collection: Retain keeps it, Snapshot stores a snapshot and drops it,
+            Delete drops it.
+        deletion_protection: refuse to delete the tenant.
+        undelete_window: how long a tenant of the same name gets its data back after a deletion.
+        paused: change nothing.
+    """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
