@@ -176,20 +176,11 @@ async def test_a_killed_stub_is_found_by_inferring_and_mended_by_loading_again(s
         for _ in range(2):
             assert np.array_equal(await pool.encode(TEXTS[:4]), before), "the other server answers"
         assert (await _ask(server, f"models/{REVISION}-enc/unload"))[0] == 200
-        await _until_unloaded(server, f"{REVISION}-enc")
+        # The broken instance may stay UNLOADING for good once it was asked for an inference: nobody waits for it.
         assert await _ask(server, f"models/{REVISION}-enc/load") == (200, "")
         assert np.array_equal(await encoder.encode(TEXTS[:4]), before)
     finally:
         await pool.close()
-
-
-async def _until_unloaded(server: TritonServer, model: str) -> None:
-    for _ in range(300):
-        index = json.loads((await _ask(server, "index"))[1])
-        if {entry.get("state") for entry in index if entry["name"] == model} <= {None, "UNAVAILABLE"}:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"{model} was not unloaded")
 
 
 async def _until(condition: Callable[[], bool]) -> None:
