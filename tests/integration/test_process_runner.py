@@ -408,3 +408,54 @@ async def test_an_outage_of_the_api_server_costs_no_worker(
     await control_plane.start_api_server()
     end = await job_ends(api, job)
     assert (end["type"], end["job"].get("failed", 0)) == ("Complete", 0)
+
+
+async def test_an_index_can_fail_alone(api: KubernetesApi, runner: RunnerProcess) -> None:
+    job = await make_job(
+        api,
+        'test "$JOB_COMPLETION_INDEX" = 1 && exit 42; exit 0',
+        completionMode="Indexed",
+        completions=3,
+        parallelism=3,
+        backoffLimit=None,
+        backoffLimitPerIndex=1,
+        maxFailedIndexes=3,
+        podFailurePolicy={
+            "rules": [
+                {"action": "FailIndex", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [42]}}
+            ]
+        },
+    )
+    end = await job_ends(api, job)
+    assert (end["type"], end["reason"]) == ("Failed", "FailedIndexes")
+    assert (end["job"]["failedIndexes"], end["job"]["completedIndexes"]) == ("1", "0,2")
+
+
+async def test_an_evicted_pod_is_replaced_without_counting(
+    api: KubernetesApi, runner: RunnerProcess, tmp_path: Path
+) -> None:
+    marker = tmp_path / "evicted"
+    job = await make_job(
+        api,
+        f"test -e {marker} && exit 0; while :; do sleep 0.1; done",
+        podFailurePolicy={
+            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+    )
+    pod = (await eventually(lambda: pods_of(api, job)))[0]
+    name = pod["metadata"]["name"]
+    await in_phase(api, name, "Running")
+    await asyncio.to_thread(marker.touch)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
+    await api.create(f"{PODS}/{name}/eviction", eviction)
+    end = await job_ends(api, job)
+    assert (end["type"], end["job"].get("failed", 0)) == ("Complete", 0)
+
+
+async def test_finished_jobs_go_when_their_time_is_up(api: KubernetesApi, runner: RunnerProcess) -> None:
+    job = await make_job(api, "exit 0", ttlSecondsAfterFinished=1)
+
+    async def gone() -> bool:
+        return await exists(api, f"{JOBS}/{job}") is None and not await pods_of(api, job)
+
+    await eventually(gone)
