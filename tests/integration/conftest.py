@@ -14,6 +14,8 @@ import yaml
 from searchops_sandbox.binaries import ensure_binaries
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from searchops_sandbox.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +67,20 @@ async def definitions(control_plane: ControlPlane) -> ControlPlane:
     ]
     await control_plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(namespaces))
     return control_plane
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def installed(helm: Helm, definitions: ControlPlane) -> AsyncIterator[ControlPlane]:
+    """The chart's ServiceAccounts, rights and policies, applied, and gone again afterwards."""
+    settings = ("--set", "settings.artifacts=s3://a/b")
+    rendered = helm("template", "searchops", "charts/searchops", "--namespace", "searchops-system", *settings)
+    wanted = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    documents = [
+        document
+        for document in yaml.safe_load_all(rendered)
+        if document and (document["kind"] in wanted or document["kind"].startswith("ValidatingAdmission"))
+    ]
+    text = yaml.safe_dump_all(documents)
+    await definitions.kubectl("apply", "-f", "-", stdin=text)
+    yield definitions
+    await definitions.kubectl("delete", "--wait=true", "-f", "-", stdin=text)

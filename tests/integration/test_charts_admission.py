@@ -14,7 +14,7 @@ import yaml
 from searchops_sandbox.kubernetes_api import ApiError, Connection, KubernetesApi
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from searchops_sandbox.control_plane import ControlPlane
 
@@ -38,23 +38,11 @@ def full(plural: str) -> Json:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def policies(helm: Callable[..., str], definitions: ControlPlane) -> AsyncIterator[ControlPlane]:
-    """The chart's policies, in force, and its ServiceAccounts and rights; gone again afterwards."""
-    rendered = helm(
-        "template", "searchops", "charts/searchops", "--namespace", SYSTEM, "--set", "settings.artifacts=s3://a/b"
-    )
-    wanted = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
-    documents = [
-        document
-        for document in yaml.safe_load_all(rendered)
-        if document and (document["kind"] in wanted or document["kind"].startswith("ValidatingAdmission"))
-    ]
-    text = yaml.safe_dump_all(documents)
-    await definitions.kubectl("apply", "-f", "-", stdin=text)
-    async with definitions.api() as api:
+async def policies(installed: ControlPlane) -> ControlPlane:
+    """The chart's policies, in force."""
+    async with installed.api() as api:
         await in_force(api)
-    yield definitions
-    await definitions.kubectl("delete", "--wait=true", "-f", "-", stdin=text)
+    return installed
 
 
 async def in_force(api: KubernetesApi) -> None:
@@ -273,72 +261,3 @@ async def test_no_policy_has_a_type_error(api: KubernetesApi, policies: ControlP
         for warning in item.get("status", {}).get("typeChecking", {}).get("expressionWarnings", ())
     }
     assert warnings == {}
-
-
-def reviews(verdict: str) -> list[tuple[str, str, str, str, str]]:
-    allowed = [
-        *(
-            ("searchops.dev", kind, verb, MERCHANTS, "")
-            for kind in ("searchtenants", "reindexjobs")
-            for verb in ("get", "list", "watch", "patch")
-        ),
-        *(("searchops.dev", "embeddingmodels", verb, "", "") for verb in ("get", "list", "watch", "patch")),
-        *(("searchops.dev", f"{kind}/status", "patch", MERCHANTS, "") for kind in ("searchtenants", "reindexjobs")),
-        *(("searchops.dev", "reindexjobs", verb, MERCHANTS, "") for verb in ("create", "delete")),
-        *(("", "secrets", verb, MERCHANTS, "") for verb in ("get", "create", "patch", "delete")),
-        *(("", "secrets", verb, SYSTEM, "") for verb in ("list", "watch")),
-        ("", "namespaces", "get", "", "kube-system"),
-        ("events.k8s.io", "events", "create", MERCHANTS, ""),
-        *(("batch", "jobs", verb, SYSTEM, "") for verb in ("get", "list", "watch", "create", "delete")),
-        *(("", "podtemplates", verb, SYSTEM, "") for verb in ("list", "watch")),
-        *(("discovery.k8s.io", "endpointslices", verb, SYSTEM, "") for verb in ("list", "watch")),
-        ("", "pods", "list", SYSTEM, ""),
-        *(("", "configmaps", verb, SYSTEM, "") for verb in ("get", "create", "patch")),
-        *(("coordination.k8s.io", "leases", verb, SYSTEM, "searchops-operator") for verb in ("get", "update")),
-    ]
-    denied = [
-        *(("", "secrets", verb, MERCHANTS, "") for verb in ("list", "watch", "update", "deletecollection")),
-        ("searchops.dev", "searchtenants", "create", MERCHANTS, ""),
-        ("searchops.dev", "searchtenants", "delete", MERCHANTS, ""),
-        ("searchops.dev", "searchtenants", "update", MERCHANTS, ""),
-        ("searchops.dev", "embeddingmodels", "delete", "", ""),
-        ("", "namespaces", "list", "", ""),
-        ("", "pods", "create", SYSTEM, ""),
-        ("", "pods/exec", "create", SYSTEM, ""),
-        ("", "pods", "list", MERCHANTS, ""),
-        ("", "configmaps", "list", SYSTEM, ""),
-        ("", "configmaps", "get", MERCHANTS, ""),
-        ("batch", "jobs", "create", MERCHANTS, ""),
-        ("batch", "jobs", "patch", SYSTEM, ""),
-        ("coordination.k8s.io", "leases", "update", SYSTEM, "other"),
-        ("apiextensions.k8s.io", "customresourcedefinitions", "get", "", ""),
-        ("rbac.authorization.k8s.io", "clusterroles", "get", "", ""),
-    ]
-    return allowed if verdict == "allowed" else denied
-
-
-async def may(api: KubernetesApi, user: str, review: tuple[str, str, str, str, str]) -> bool:
-    group, resource, verb, namespace, name = review
-    resource, _, subresource = resource.partition("/")
-    attributes = {"group": group, "resource": resource, "verb": verb, "namespace": namespace, "name": name}
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": f"system:serviceaccount:{SYSTEM}:{user}",
-            "groups": ["system:serviceaccounts", "system:authenticated"],
-            "resourceAttributes": {**attributes, "subresource": subresource},
-        },
-    }
-    answer = await api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
-    return bool(answer["status"]["allowed"])
-
-
-async def test_the_operator_may_do_what_it_does_and_nothing_else(api: KubernetesApi) -> None:
-    assert [review for review in reviews("allowed") if not await may(api, "searchops", review)] == []
-    assert [review for review in reviews("denied") if await may(api, "searchops", review)] == []
-
-
-async def test_workers_may_do_nothing(api: KubernetesApi) -> None:
-    every = reviews("allowed") + reviews("denied")
-    assert [review for review in every if await may(api, "searchops-worker", review)] == []
