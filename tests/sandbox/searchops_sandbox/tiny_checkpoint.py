@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -57,7 +57,7 @@ def write_tiny_checkpoint(
     model = BertModel(config, add_pooling_layer=False)
     if nan:
         with torch.no_grad():
-            model.encoder.layer[0].output.dense.weight[0, 0] = float("nan")
+            model.get_parameter("encoder.layer.0.output.dense.weight")[0, 0] = float("nan")
     model.save_pretrained(folder)
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     _write(folder / "1_Pooling" / "config.json", {"embedding_dimension": HIDDEN, "pooling_mode": pooling})
@@ -96,7 +96,8 @@ def _write_tokenizer(folder: Path) -> int:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
     )
-    PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    fast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 
 def _unit(rows: int) -> Vectors:
-    vectors = np.ones((rows, 4), dtype=np.float32) / 2
-    return vectors
+    return np.full((rows, 4), 0.5, dtype=np.float32)
 
 
 @pytest.mark.parametrize(

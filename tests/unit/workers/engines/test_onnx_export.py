@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,13 +18,14 @@ from searchops_workers.engines.stages import BuildError, BuildStage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from searchops_workers.encoders.protocol import Vectors
     from searchops_workers.engines.export import GraphPrecision
 
 TEXTS = (*special_texts(), "m8 hex bolt", "stainless washer 8 mm", "talvitakki")
 BUCKETS = (8, 16, 32, 64)
 
 
-def _cosines(folder: Path, precision: GraphPrecision, target: Path) -> np.ndarray:
+def _cosines(folder: Path, precision: GraphPrecision, target: Path) -> Vectors:
     checkpoint = read_checkpoint(folder)
     settings = served_settings(checkpoint, BUCKETS, 4)
     graph = OnnxGraph(export_onnx(checkpoint, precision, target))
@@ -33,7 +34,8 @@ def _cosines(folder: Path, precision: GraphPrecision, target: Path) -> np.ndarra
     assert reference.shape == (len(TEXTS), settings.dimension)
     measure(graph, tokeniser, settings, TEXTS, reference)
     served = run_texts(graph, tokeniser, TEXTS, settings.dimension)
-    return np.einsum("ij,ij->i", served, reference)
+    cosines: Vectors = np.einsum("ij,ij->i", served.astype(np.float64), reference.astype(np.float64))
+    return cosines
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def _cosines(folder: Path, precision: GraphPrecision, target: Path) -> np.ndarra
     ],
     ids=lambda value: str(value),
 )
-def test_the_graph_equals_sentence_transformers(tmp_path: Path, shape: dict, dimension: int) -> None:
+def test_the_graph_equals_sentence_transformers(tmp_path: Path, shape: dict[str, Any], dimension: int) -> None:
     folder = write_tiny_checkpoint(tmp_path / "checkpoint", **shape)
     assert read_checkpoint(folder).dimension == dimension
     assert _cosines(folder, "FP32", tmp_path / "model.onnx").min() >= 0.9999
