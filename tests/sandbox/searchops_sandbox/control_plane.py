@@ -65,7 +65,11 @@ class ControlPlane(Cluster):
         self._controllers: ManagedProcess | None = None
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
