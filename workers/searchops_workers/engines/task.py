@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def _request(task: BuildTask, work: Path) -> BuildRequest:
     documents: list[str] = []
     for index, reference in enumerate(task.holdouts):
         folder = fetch_directory(reference.uri, work / f"holdout-{index}", absent=BuildStage.DIGEST_MISMATCH)
-        texts, catalogue = _holdout_texts(reference.name, folder, reference.digest)
+        texts, catalogue = _holdout_texts(reference.name, reference.uri, folder, reference.digest)
         queries.extend(texts)
         documents.extend(catalogue)
     return BuildRequest(
@@ -80,7 +81,7 @@ def _request(task: BuildTask, work: Path) -> BuildRequest:
     )
 
 
-def _holdout_texts(name: str, folder: Path, digest: str) -> tuple[list[str], list[str]]:
+def _holdout_texts(name: str, uri: str, folder: Path, digest: str) -> tuple[list[str], list[str]]:
     from searchops_workers.holdout.format import HoldoutError, load
 
     if (seen := directory_digest(folder)) != digest:
@@ -93,8 +94,8 @@ def _holdout_texts(name: str, folder: Path, digest: str) -> tuple[list[str], lis
         holdout = load(folder)
     except HoldoutError as error:
         raise BuildError(BuildStage.DIGEST_MISMATCH, f"gate.holdouts[{name}]: {error}") from error
-    content = _catalogue(holdout.catalogue.uri, folder)
-    if (seen := bytes_digest(content)) not in (holdout.catalogue.sha256, f"sha256:{holdout.catalogue.sha256}"):
+    content = read_bytes(catalogue_uri(holdout.catalogue.uri, uri))
+    if (seen := bytes_digest(content)) != holdout.catalogue.sha256:
         raise BuildError(
             BuildStage.DIGEST_MISMATCH,
             f"gate.holdouts[{name}] catalogue {holdout.catalogue.uri}: seen {seen}, wanted {holdout.catalogue.sha256}; "
@@ -103,14 +104,12 @@ def _holdout_texts(name: str, folder: Path, digest: str) -> tuple[list[str], lis
     return [query.text for query in holdout.queries], list(_documents(content, holdout.catalogue.uri))
 
 
-def _catalogue(uri: str, folder: Path) -> bytes:
-    """A URI, or a path relative to the holdout."""
+def catalogue_uri(uri: str, holdout: str) -> str:
+    """The catalogue's own URI; a relative one is resolved against the holdout's."""
     if "://" in uri:
-        return read_bytes(uri)
-    try:
-        return (folder / uri).read_bytes()
-    except OSError as error:
-        raise BuildError(BuildStage.RETRY, f"{folder / uri}: {error}; restore the catalogue") from error
+        return uri
+    scheme, _, path = holdout.partition("://")
+    return f"{scheme}://{posixpath.normpath(posixpath.join(path, uri))}"
 
 
 def _documents(content: bytes, uri: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ from searchops_workers.engines.onnxruntime import OnnxRuntimeBackend
 from searchops_workers.engines.repository import model_names
 from searchops_workers.engines.stages import BuildError, BuildStage
 from searchops_workers.engines.storage import UriArtifacts
+from searchops_workers.engines.task import catalogue_uri
 
 if TYPE_CHECKING:
     from searchops_workers.engines.backend import EngineRequest
@@ -249,6 +250,18 @@ def test_sigterm_is_a_disruption_and_never_a_verdict(
     assert signal.getsignal(signal.SIGTERM) == before
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "holdout", "wanted"),
+    [
+        ("../../shop.jsonl", "s3://holdouts/core/1.0.0", "s3://holdouts/shop.jsonl"),
+        ("shop.jsonl", "file:///h/core/1.0.0", "file:///h/core/1.0.0/shop.jsonl"),
+        ("gs://other/shop.jsonl", "file:///h/core", "gs://other/shop.jsonl"),
+    ],
+)
+def test_a_relative_catalogue_belongs_to_its_holdout(uri: str, holdout: str, wanted: str) -> None:
+    assert catalogue_uri(uri, holdout) == wanted
 
 
 def test_every_stage_is_one_of_the_contracts_exit_codes() -> None:
