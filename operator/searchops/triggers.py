@@ -1,4 +1,7 @@
-"""The only kopf handlers: watch events into caches and queues. They write nothing and never touch kopf's patch."""
+"""The only kopf handlers: watch events into caches and queues. They write nothing and never touch kopf's patch.
+
+Every handler is a coroutine function: kopf runs others in threads, where neither caches nor queues may be touched.
+"""
 
 from __future__ import annotations
 
@@ -142,15 +145,15 @@ def kinds_registry(watched: Watched) -> kopf.OperatorRegistry:
     _login(registry)
 
     @kopf.on.event(GROUP, VERSION, "searchtenants", registry=registry)
-    def tenant(event: Any, **_: Any) -> None:
+    async def tenant(event: Any, **_: Any) -> None:
         on_tenant(watched, event["type"], event["object"])
 
     @kopf.on.event(GROUP, VERSION, "embeddingmodels", registry=registry)
-    def model(event: Any, **_: Any) -> None:
+    async def model(event: Any, **_: Any) -> None:
         on_model(watched, event["type"], event["object"])
 
     @kopf.on.event(GROUP, VERSION, "reindexjobs", registry=registry)
-    def reindex(event: Any, **_: Any) -> None:
+    async def reindex(event: Any, **_: Any) -> None:
         on_reindex(watched, event["type"], event["object"])
 
     return registry
@@ -162,19 +165,19 @@ def namespace_registry(watched: Watched) -> kopf.OperatorRegistry:
     _login(registry)
 
     @kopf.on.event("", "v1", "secrets", registry=registry)
-    def secret(event: Any, **_: Any) -> None:
+    async def secret(event: Any, **_: Any) -> None:
         on_registration(watched, watched.apply_secret(event["type"], event["object"]))
 
     @kopf.on.event("discovery.k8s.io", "v1", "endpointslices", registry=registry)
-    def endpoint_slice(event: Any, **_: Any) -> None:
+    async def endpoint_slice(event: Any, **_: Any) -> None:
         on_registration(watched, watched.apply_slice(event["type"], event["object"]))
 
     @kopf.on.event("batch", "v1", "jobs", registry=registry)
-    def job(event: Any, **_: Any) -> None:
+    async def job(event: Any, **_: Any) -> None:
         on_job(watched, event["object"])
 
     @kopf.on.event("", "v1", "podtemplates", registry=registry)
-    def template(event: Any, **_: Any) -> None:
+    async def template(event: Any, **_: Any) -> None:
         on_template(watched, event["type"], event["object"])
 
     return registry
@@ -182,5 +185,5 @@ def namespace_registry(watched: Watched) -> kopf.OperatorRegistry:
 
 def _login(registry: kopf.OperatorRegistry) -> None:
     @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

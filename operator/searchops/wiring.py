@@ -405,5 +405,7 @@ async def run_operator(settings: OperatorSettings) -> int:
     """Connect and run one replica; returns the exit status."""
     redactor = Redactor()
     configure_logging(style=settings.log_format, redactor=redactor, level=settings.log_level)
+    for chatty in ("httpx", "httpcore", "kopf.objects"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     api = await KubeApi.connect(settings.kubeconfig)
     return await Operator(settings, api, redactor=redactor).run()

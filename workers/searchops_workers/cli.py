@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +14,6 @@ from searchops.api.tasks import EXIT_BAD_TASK, TASK, TASK_VARIABLE, BuildTask, E
 from searchops_workers.holdout.commands import gate_app, holdout_app
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from searchops_workers.retrieval.commands import TextEncoder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)

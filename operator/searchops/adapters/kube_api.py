@@ -89,7 +89,7 @@ class KubeApi:
             if token:
                 query["continue"] = token
             page = await self.request("GET", path, query=query, metadata_only=metadata_only)
-            items += page.get("items", [])
+            items += page.get("items") or []
             token = page.get("metadata", {}).get("continue", "")
             if not token:
                 return items
@@ -137,7 +137,7 @@ class KubeApi:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         headers = {"Accept": accept, "Content-Type": content_type}
         url = f"{path}?{urlencode(query)}" if query else path
-        prepared = self._api.param_serialize(
+        prepared = await self._api.param_serialize(
             method,
             url,
             header_params=headers,

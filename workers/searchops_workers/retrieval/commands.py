@@ -19,7 +19,7 @@ from searchops_workers.retrieval.search import Searcher
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-DEFAULT_DOCUMENT = "{title}. {brand}. {category}. {attributes}"
+DEFAULT_DOCUMENT = "{title}. {brand}. {attributes}"
 BATCH = 64
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from searchops_sandbox.demo.platform import Platform
 from searchops_sandbox.demo.story import Story
@@ -25,7 +26,8 @@ async def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     keep = os.environ.get("KEEP") == "1"
-    platform = Platform(Sandbox())
+    folder = os.environ.get("SEARCHOPS_SANDBOX_FOLDER")
+    platform = Platform(Sandbox(Path(folder) if folder else None))
     with LiveTable() as table:
         table.say("▶ the sandbox starts: control plane, two Qdrant cells, two Triton pools")
         async with platform:

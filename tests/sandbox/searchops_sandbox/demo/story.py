@@ -184,7 +184,9 @@ class Story:
         """Wait until the checkpoint of this source is active and every tenant is bound to it."""
         self._step(step)
         digest = await self._spec_digest()
-        await self._until(f"{source} is promoted", lambda: self._active_digest() == digest)
+        await self._until(f"{source} is promoted", lambda: self._active_digest() == digest or self._stopped())
+        if self._active_digest() != digest:
+            raise SandboxError(f"{source} was not promoted:\n{self._state()}")
         revision = self.view.model["status"]["active"]["revision"]
         await self._until(f"6 tenants are bound to {revision}", lambda: self._bound(revision) == len(DEMO_TENANTS))
         verdict = self.view.model["status"].get("verdict") or {}
@@ -198,6 +200,10 @@ class Story:
 
     def _active_digest(self) -> str:
         return str((self.view.model.get("status", {}).get("active") or {}).get("digest", ""))
+
+    def _stopped(self) -> bool:
+        """Whether the rollout has come to an end that is no promotion."""
+        return self._refused() is not None or self.view.model.get("status", {}).get("phase") == "Paused"
 
     def _refused(self) -> str | None:
         status = self.view.model.get("status", {})

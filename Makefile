@@ -1,0 +1,62 @@
+# Every target installs what it needs; the only tools wanted beforehand are Python 3.11, Go 1.26 and git.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+UV := build/uv/bin/uv
+RUN := $(VENV)/bin
+EXTRAS := --extra operator --extra gateway --extra worker --extra learning
+PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
+
+.PHONY: help demo test lint bench gpu-check sandbox clean install fixtures-check generated
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
+
+$(UV):
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(VENV)/.installed: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --python $(PYTHON) $(EXTRAS)
+	@touch $@
+
+install: $(VENV)/.installed ## Install the locked dependencies into .venv
+
+demo: install ## The main job once, on real parts; KEEP=1 leaves it running
+	@$(RUN)/python -m searchops_sandbox.cli build >&2
+	@$(RUN)/python -m searchops_sandbox.demo
+
+test: lint ## Lint, generated files, then every test
+	$(RUN)/python -m searchops_sandbox.cli build
+	$(PYTEST) tests/unit tests/contract
+	$(PYTEST) tests/integration
+	$(PYTEST) tests/e2e
+
+lint: install generated ## ruff, mypy --strict, import contracts
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+generated: install ## Generated files are current: CRDs, docs tables, examples
+	$(RUN)/python -m searchops.api.crdgen --check
+	$(RUN)/python docs/generate.py --check
+	$(RUN)/python -m searchops_sandbox.demo.examples --check
+
+fixtures-check: install ## The model ladder holds under the pinned profile
+	$(RUN)/python -m searchops_sandbox.fixtures check
+
+bench: install ## Benchmarks, one JSON line a figure in build/bench
+	$(RUN)/python -m pytest -W error -q -p no:cacheprovider tests/scale
+
+gpu-check: install ## What needs a GPU: a TensorRT plan built and compared (needs NVIDIA's wheels)
+	$(RUN)/python -m searchops_workers.engines.gpu_check
+
+sandbox: install ## The platform's parts on this machine, in the foreground
+	$(RUN)/searchops-sandbox up
+
+clean: ## Remove what was built here (caches under the user's cache folder stay)
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
