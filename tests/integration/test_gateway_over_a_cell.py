@@ -222,6 +222,18 @@ async def test_a_deleted_product_is_a_tombstone_that_no_leg_returns(
         assert not stored.vector
 
 
+async def test_a_tombstone_that_a_backfill_gave_a_vector_is_not_returned(
+    cell: QdrantCell, admin: AsyncQdrantClient
+) -> None:
+    tenant = await made(admin, "raced")
+    async with gateway(cell, tenant) as front:
+        await front.put(PRODUCTS)
+        await front.call("DELETE", "/products", json={"ids": ["red"]})
+        late = models.PointVectors(id=point_id("red"), vector={"d-one": [1.0, 0.0]})
+        await admin.update_vectors(f"{tenant.alias}@g2", [late])
+        assert {hit["id"] for hit in (await front.search("blouse"))["hits"]} == {"shirt", "nut"}
+
+
 async def test_filters_are_exact_any_of_several_or_bounds_and_only_on_indexed_fields(
     cell: QdrantCell, admin: AsyncQdrantClient
 ) -> None:

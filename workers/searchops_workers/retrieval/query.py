@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from searchops.api.retrieval import Binding
 
 MAX_QUERY = 512
+MAX_FETCH = 1_000
+"""The largest limit that a tenant's strict mode lets through."""
 LEX, TRI, DENSE = "lex", "tri", "dense"
 
 Scalar: TypeAlias = str | int | float | bool
@@ -87,7 +89,7 @@ def build_request(
         legs=tuple(legs),
         rrf_k=profile.rrf_k,
         prefetch=max(profile.prefetch_limit, limit),
-        fetch=limit * profile.over_fetch,
+        fetch=min(MAX_FETCH, limit * profile.over_fetch),
         limit=limit,
         filters=dict(filters or {}),
         lexical_only=lexical_only,

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from searchops_workers.retrieval.query import FilterValue, Leg, SearchRequest
 
 
-def query_filter(filters: Mapping[str, FilterValue]) -> models.Filter:
-    """Live points whose fields meet these conditions."""
-    conditions: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key=DELETED_KEY))]
-    conditions += [_condition(key, value) for key, value in sorted(filters.items())]
-    return models.Filter(must=conditions)
+def query_filter(filters: Mapping[str, FilterValue]) -> models.Filter | None:
+    """Points whose fields meet these conditions; None without any.
+
+    Tombstones are not filtered out here: a condition costs a read token and time in every leg, and they carry no
+    vectors. One that a backfill gave a vector in a race is dropped from the legs' hits.
+    """
+    conditions = [_condition(key, value) for key, value in sorted(filters.items())]
+    return models.Filter(must=conditions) if conditions else None
 
 
 def _condition(key: str, value: FilterValue) -> Any:
@@ -58,7 +61,7 @@ def batch_of(request: SearchRequest) -> list[models.QueryRequest]:
             filter=condition,
             limit=request.prefetch,
             score_threshold=leg.floor,
-            with_payload=[ID_KEY],
+            with_payload=[ID_KEY, DELETED_KEY],
         )
         for leg in request.legs
     ]
@@ -96,6 +99,7 @@ class QdrantSearch:
             leg.name: [
                 LegHit(_product(point.payload), point.score, payloads.get(_product(point.payload), {}))
                 for point in response.points
+                if DELETED_KEY not in (point.payload or {})
             ]
             for leg, response in zip(request.legs, responses, strict=False)
         }

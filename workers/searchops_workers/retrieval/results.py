@@ -1,7 +1,8 @@
 """Hits in an order that does not depend on the server: fused scores, ties broken by product id.
 
 The server orders equal scores of reciprocal rank fusion at random, and equal scores inside a leg move its ranks. So
-the legs are fetched once, ranked here with ties broken by id, and fused here with the same formula and weights.
+the legs are fetched once, ranked here with ties broken by id, and fused here. Its own weighted form is another one too:
+``1 / (rank / w + k - 1)`` (measured on 1.18.3), in which a weight hardly moves anything once k is large.
 """
 
 from __future__ import annotations
