@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from searchops_workers.gateway.settings import EndpointSource
 
     Connect = Callable[[str, str, str | None], Awaitable[Encoder]]
+    Key = tuple[str, str | None, str]
 
 REVISIONS = 128
 COOL_DOWN = 5.0
+"""Seconds for which a server that failed is not asked."""
+CONNECT_SECONDS = 2.0
+SLOW_SECONDS = 1.0
+"""A call that its caller gives up after this long counts against the server, not against the caller."""
 
 
 class BindingEncoder(Protocol):
@@ -58,9 +63,10 @@ class TritonEncoders:
         self._endpoints = endpoints
         self._clock = clock
         self._connect = connect
-        self._open: OrderedDict[tuple[str, str | None, str], Encoder] = OrderedDict()
-        self._failed: OrderedDict[tuple[str, str | None, str], float] = OrderedDict()
-        self._opening = asyncio.Lock()
+        self._open: OrderedDict[Key, Encoder] = OrderedDict()
+        self._failed: OrderedDict[Key, float] = OrderedDict()
+        self._opening: dict[Key, asyncio.Task[Encoder]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._turn = 0
 
     async def encode(self, binding: Binding, texts: Sequence[str]) -> list[list[float]]:
@@ -70,13 +76,18 @@ class TritonEncoders:
         failure: EncoderError | None = None
         for url in self._servers(binding.encoder, binding.manifest_digest):
             key = (binding.encoder, binding.manifest_digest, url)
+            started = self._clock()
             try:
                 encoder = await self._encoder(key)
                 rows = await encoder.encode(texts)
             except (EncoderUnavailable, ModelNotLoaded) as error:
-                await self._set_aside(key)
+                self._set_aside(key)
                 failure = error
                 continue
+            except asyncio.CancelledError:
+                if self._clock() - started >= SLOW_SECONDS:
+                    self._set_aside(key)
+                raise
             if binding.dimension is not None and encoder.dimension != binding.dimension:
                 raise EncoderRefused(
                     f"{binding.encoder} gives {encoder.dimension} dimensions, the binding wants {binding.dimension}"
@@ -101,30 +112,51 @@ class TritonEncoders:
         start = self._turn % len(servers)
         return servers[start:] + servers[:start]
 
-    async def _encoder(self, key: tuple[str, str | None, str]) -> Encoder:
-        async with self._opening:
-            found = self._open.get(key)
-            if found is None:
-                encoder, digest, url = key
-                found = await self._connect(url, encoder, digest)
-                self._open[key] = found
-                while len(self._open) > REVISIONS:
-                    _, oldest = self._open.popitem(last=False)
-                    await oldest.close()
+    async def _encoder(self, key: Key) -> Encoder:
+        """The open encoder, or one that is opened once for all who wait; a slow server holds up nobody else."""
+        found = self._open.get(key)
+        if found is not None:
             self._open.move_to_end(key)
-            self._failed.pop(key, None)
             return found
+        task = self._opening.get(key)
+        if task is None:
+            task = self._opening[key] = asyncio.create_task(self._connected(key))
+            task.add_done_callback(lambda done: self._opened(key, done))
+        return await asyncio.shield(task)
 
-    async def _set_aside(self, key: tuple[str, str | None, str]) -> None:
+    async def _connected(self, key: Key) -> Encoder:
+        encoder, digest, url = key
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await self._connect(url, encoder, digest)
+        except TimeoutError as error:
+            raise EncoderUnavailable(f"{url} did not describe {encoder} within {CONNECT_SECONDS:g} s") from error
+
+    def _opened(self, key: Key, task: asyncio.Task[Encoder]) -> None:
+        self._opening.pop(key, None)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            self._set_aside(key)
+            return
+        self._open[key] = task.result()
+        if len(self._open) > REVISIONS:
+            _, oldest = self._open.popitem(last=False)
+            self._closing.add(closing := asyncio.create_task(oldest.close()))
+            closing.add_done_callback(self._closing.discard)
+
+    def _set_aside(self, key: Key) -> None:
         self._failed[key] = self._clock()
+        self._failed.move_to_end(key)
         while len(self._failed) > REVISIONS * 8:
             self._failed.popitem(last=False)
-        found = self._open.pop(key, None)
-        if found is not None:
-            await found.close()
 
     async def close(self) -> None:
         """Close every connection."""
+        opening = list(self._opening.values())
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, *self._closing, return_exceptions=True)
         for encoder in self._open.values():
             await encoder.close()
         self._open.clear()

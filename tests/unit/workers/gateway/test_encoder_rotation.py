@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from searchops.api.retrieval import Binding, RetrievalProfile
 from searchops_workers.encoders.errors import EncoderRefused, EncoderUnavailable, ModelNotLoaded
-from searchops_workers.gateway.encoders import COOL_DOWN, TritonEncoders
+from searchops_workers.gateway.encoders import COOL_DOWN, SLOW_SECONDS, TritonEncoders
 from searchops_workers.gateway.settings import EndpointSource, GatewaySettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Member:
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         self.fleet.asked.append(self.url)
+        if self.url in self.fleet.hung:
+            await asyncio.Event().wait()
         if self.url in self.fleet.down:
             raise EncoderUnavailable(f"{self.url} is down")
         return np.ones((len(texts), 2), dtype=np.float32)
@@ -53,6 +56,7 @@ class Fleet:
     def __init__(self) -> None:
         self.now = 100.0
         self.down: set[str] = set()
+        self.hung: set[str] = set()
         self.unloaded: set[str] = set()
         self.asked: list[str] = []
         self.connected: list[tuple[str, str, str | None]] = []
@@ -97,6 +101,23 @@ async def test_where_no_server_answers_the_last_cause_is_told_and_then_nothing_i
     with pytest.raises(EncoderUnavailable, match="no server of 2 serves shop-r1"):
         await fleet.encoders.encode(bound(), ["a"])
     assert len(fleet.connected) == 2
+
+
+async def test_a_server_that_hangs_holds_up_only_those_who_ask_it_and_is_then_passed_over() -> None:
+    fleet = Fleet()
+    fleet.hung = {"one:1"}
+    first = asyncio.create_task(fleet.encoders.encode(bound(), ["a"]))
+    second = asyncio.create_task(fleet.encoders.encode(bound(), ["a"]))
+    done, waiting = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+    assert len(done) == len(waiting) == 1
+    fleet.now += SLOW_SECONDS
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for _ in range(2):
+        await fleet.encoders.encode(bound(), ["a"])
+    assert fleet.asked.count("one:1") == 1
+    assert fleet.asked.count("two:1") == 3
 
 
 async def test_a_model_of_another_dimension_is_refused() -> None:
