@@ -53,7 +53,8 @@ bench: install ## Benchmarks, one JSON line a figure in build/bench
 	$(RUN)/python -m pytest -W error -q -p no:cacheprovider tests/scale
 
 gpu-check: install ## What needs a GPU: a TensorRT plan built and compared (needs NVIDIA's wheels)
-	$(RUN)/python -m searchops_workers.engines.gpu_check
+	$(RUN)/python -m searchops_sandbox.fixtures ladder --out build/ladder
+	$(RUN)/python -m searchops_workers.engines.gpu_check build/ladder/r3
 
 sandbox: install ## The platform's parts on this machine, in the foreground
 	$(RUN)/searchops-sandbox up

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 NO_LIMIT = 4_000_000_000
 """A strict-mode limit cannot be unset (null keeps it, 0 is refused): this stands for *no limit*."""
 LARGEST_BATCH = 512
-LEGS = 3
+READ_TOKENS = 6
+"""One search is a batch of three legs and one fused query over the same three: six read tokens."""
 QUERY_LIMIT = 1000
 INDEXING_THRESHOLD_POINTS = 20_000
 """Above this a second vector dismantles the live index (measured): BlueGreen is the better strategy there."""
@@ -113,7 +114,7 @@ def field_roles(spec: SearchTenantSpec) -> FieldRoles:
 def strict_mode(spec: SearchTenantSpec, *, lifted: bool) -> StrictMode:
     """Quotas as the database's backstop.
 
-    A three-leg query costs three read tokens, limits hold per shard, and a batch above the write limit would be
+    A three-leg search costs six read tokens, limits hold per shard, and a batch above the write limit would be
     refused on every try. While a rebuild is under way the write rate is lifted and the byte cap doubled.
     """
     quotas = spec.quotas
@@ -124,7 +125,7 @@ def strict_mode(spec: SearchTenantSpec, *, lifted: bool) -> StrictMode:
     return StrictMode(
         max_points=quotas.max_points or NO_LIMIT,
         max_vector_bytes=size or NO_LIMIT,
-        reads_per_minute=quotas.searches_per_minute * LEGS or NO_LIMIT,
+        reads_per_minute=quotas.searches_per_minute * READ_TOKENS or NO_LIMIT,
         writes_per_minute=writes,
         upsert_batch=LARGEST_BATCH,
         query_limit=QUERY_LIMIT,

@@ -90,7 +90,7 @@ class NamedVectorSide:
             for work, vector in batch
             if vector is not None
         ]
-        missing = models.Filter(must_not=[models.HasVectorCondition(has_vector=self._vector)])
+        missing = models.Filter(must=live(), must_not=[models.HasVectorCondition(has_vector=self._vector)])
         try:
             await self._client.update_vectors(self._task.target_collection, points, wait=True, update_filter=missing)
         except UnexpectedResponse as error:

@@ -64,4 +64,4 @@ class LiveTable:
     def say(self, line: str) -> None:
         """A line for people, where nothing is redrawn."""
         if not self._console.is_terminal:
-            self._console.print(line, highlight=False, markup=False)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
