@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import ssl
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from searchops.adapters.qdrant_errors import Missing, Taken, translated
 from searchops.api.observed import CellIdentity, CellState, CollectionState, SearchProbe, StrictMode
 from searchops.api.retrieval import DELETED_KEY
 from searchops.runtime.errors import NotReady, Terminal, Transient, describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from searchops.api.observed import CellRegistration, CollectionDesign
 
 MARKER = "searchops-cell"
 SURVEY_SECONDS = 1.0
 PROBE_LIMIT = 1
-INDEXING_KILOBYTES = 20_000
+NOWHERE = "http://invalid.invalid:1"
 
 
 @dataclass(slots=True)
@@ -53,9 +53,10 @@ class QdrantCells:
     """
 
     def __init__(self, *, timeout: float = 15.0, now: Callable[[], float] = time.monotonic) -> None:
-        self._timeout = timeout
+        self._timeout = max(1, math.ceil(timeout))
         self._now = now
         self._connections: dict[str, _Connection] = {}
+        self._writes: dict[str, int] = {}
         self._surveys: dict[str, _Survey] = {}
 
     async def close(self) -> None:
@@ -68,18 +69,23 @@ class QdrantCells:
 
     async def survey(self, cell: CellRegistration) -> CellState:
         """Collections, aliases and identity in three requests; shared by the reconciles of about a second."""
-        connection = self._connect(cell)
+        try:
+            connection = self._connect(cell)
+        except NotReady as error:
+            return CellState(cell, reachable=False, error=error.message)
         async with connection.lock:
             known = self._surveys.get(cell.name)
             if known is not None and self._now() - known.at < SURVEY_SECONDS and known.state.registration == cell:
                 return known.state
+            writes = self._writes.get(cell.name, 0)
             state = await self._survey(cell, connection.client)
-            self._surveys[cell.name] = _Survey(state, self._now())
+            if self._writes.get(cell.name, 0) == writes:  # else it may show what was before a write of ours
+                self._surveys[cell.name] = _Survey(state, self._now())
             return state
 
     async def _survey(self, cell: CellRegistration, client: AsyncQdrantClient) -> CellState:
         try:
-            async with _translated(cell.name, "survey"):
+            async with translated(cell.name, "survey"):
                 names = frozenset(item.name for item in (await client.get_collections()).collections)
                 aliases = {item.alias_name: item.collection_name for item in (await client.get_aliases()).aliases}
                 identity = await self._identity(client) if MARKER in names else None
@@ -100,9 +106,9 @@ class QdrantCells:
         """One collection, or None on 404."""
         client = self._connect(cell).client
         try:
-            async with _translated(cell.name, f"describe {collection}"):
+            async with translated(cell.name, f"describe {collection}"):
                 info = await client.get_collection(collection)
-        except _Missing:
+        except Missing:
             return None
         return _state(collection, info)
 
@@ -111,7 +117,7 @@ class QdrantCells:
         live: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key=DELETED_KEY))]
         without: list[Any] = [models.HasVectorCondition(has_vector=lacking)] if lacking else []
         client = self._connect(cell).client
-        async with _translated(cell.name, f"count {collection}"):
+        async with translated(cell.name, f"count {collection}"):
             answer = await client.count(
                 collection, count_filter=models.Filter(must=live, must_not=without or None), exact=True
             )
@@ -119,12 +125,13 @@ class QdrantCells:
 
     async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
         """A real sparse query through the alias with the tenant's own token."""
-        client = AsyncQdrantClient(
-            url=cell.urls[0], api_key=token, timeout=int(self._timeout), check_compatibility=False, prefer_grpc=False
-        )
+        try:
+            client = self._client(cell, token)
+        except NotReady as error:
+            return SearchProbe(False, error.message)
         query = models.SparseVector(indices=[1], values=[1.0])
         try:
-            async with _translated(cell.name, f"search {alias}"):
+            async with translated(cell.name, f"search {alias}"):
                 await client.query_points(alias, query=query, using=vector, limit=PROBE_LIMIT, with_payload=False)
         except (Transient, NotReady, Terminal) as error:
             return SearchProbe(False, error.message)
@@ -252,7 +259,11 @@ class QdrantCells:
 
         async def done() -> bool:
             found = await self.describe(cell, collection)
-            return found is not None and found.dense.get(vector) == dimension
+            size = found.dense.get(vector) if found is not None else None
+            if size is not None and size != dimension:
+                seen = f"cell {cell.name}: vector {vector} of {collection} has {size} dimensions"
+                raise Terminal("Conflict", describe(seen, wanted=str(dimension), next_step="Remove it, or rebuild."))
+            return size == dimension
 
         await self._write(cell, f"add vector {vector} to {collection}", add, done, verify=True)
 
@@ -279,13 +290,13 @@ class QdrantCells:
         async def done() -> bool:
             return await self.describe(cell, collection) is None
 
-        await self._write(cell, f"drop {collection}", drop, done)
+        await self._write(cell, f"drop {collection}", drop, done, verify=True)
 
     # -- within ------------------------------------------------------------------------------------------------
 
     async def _alias(self, cell: CellRegistration, alias: str) -> str | None:
         client = self._connect(cell).client
-        async with _translated(cell.name, "read aliases"):
+        async with translated(cell.name, "read aliases"):
             found = (await client.get_aliases()).aliases
         return next((item.collection_name for item in found if item.alias_name == alias), None)
 
@@ -299,24 +310,24 @@ class QdrantCells:
         verify: bool = False,
     ) -> None:
         """Act once; where the answer leaves the effect open (time-out, conflict, missing), read before judging."""
-        self._surveys.pop(cell.name, None)
+        self._forget(cell)
         try:
-            async with _translated(cell.name, what):
+            async with translated(cell.name, what):
                 await act()
-        except (Transient, _Missing, _Taken) as error:
+        except (Transient, Missing, Taken) as error:
             if isinstance(error, Transient) and error.retry_after is not None:
                 raise
             if await done():
                 return
-            if isinstance(error, _Taken):
+            if isinstance(error, Taken):
                 seen = f"cell {cell.name}: cannot {what}: {error.message}"
                 wanted = "the name free, or taken by this very tenant"
                 raise Terminal("Conflict", describe(seen, wanted=wanted, next_step="Rename, or remove it.")) from error
-            if isinstance(error, _Missing):
+            if isinstance(error, Missing):
                 raise Transient(f"cell {cell.name}: cannot {what}: {error.message}") from error
             raise
         finally:
-            self._surveys.pop(cell.name, None)
+            self._forget(cell)
         if verify and not await done():
             raise Transient(
                 f"cell {cell.name} answered that it did {what}, but a read does not show it; it is tried again"
@@ -324,64 +335,38 @@ class QdrantCells:
 
     def _connect(self, cell: CellRegistration) -> _Connection:
         """A connection per address and key; an edited Secret makes a new one."""
-        identity = hashlib.sha256("\0".join((cell.name, *cell.urls, cell.api_key)).encode()).hexdigest()
+        parts = (cell.name, *cell.urls, cell.api_key, cell.ca_cert or "")
+        identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         found = self._connections.get(identity)
         if found is None:
-            client = AsyncQdrantClient(
-                url=cell.urls[0] if cell.urls else "http://invalid.invalid:1",
-                api_key=cell.api_key or None,
-                timeout=int(self._timeout),
-                check_compatibility=False,
-                prefer_grpc=False,
-            )
+            client = self._client(cell, cell.api_key)
             found = self._connections[identity] = _Connection(client)
         return found
 
+    def _client(self, cell: CellRegistration, credential: str) -> AsyncQdrantClient:
+        """A client of the cell; the credential goes as a header, which the library neither warns of nor prints."""
+        options: dict[str, Any] = {}
+        if cell.ca_cert is not None:
+            try:
+                options["verify"] = ssl.create_default_context(cadata=cell.ca_cert)
+            except ssl.SSLError as error:
+                raise NotReady(
+                    "CellUnreachable",
+                    f"cell {cell.name}: caCert of its Secret cannot be read ({error}); wanted PEM. Correct it.",
+                ) from error
+        return AsyncQdrantClient(
+            url=cell.urls[0] if cell.urls else NOWHERE,
+            headers={"api-key": credential} if credential else None,
+            timeout=self._timeout,
+            check_compatibility=False,
+            prefer_grpc=False,
+            **options,
+        )
 
-class _Missing(NotReady):
-    """404: the collection or alias is not there."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("NotFound", message)
-
-
-class _Taken(NotReady):
-    """409, or 400 that says that the name exists."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("Conflict", message)
-
-
-@asynccontextmanager
-async def _translated(cell: str, what: str) -> AsyncIterator[None]:
-    """qdrant-client's exceptions as ours; the bodies of its errors carry no credentials."""
-    try:
-        yield
-    except UnexpectedResponse as error:
-        raise _from_status(cell, what, error) from error
-    except ResourceExhaustedResponse as error:
-        raise Transient(f"cell {cell}: {what} was refused by a rate limit", float(error.retry_after_s)) from error
-    except (ResponseHandlingException, TimeoutError, OSError) as error:
-        source = getattr(error, "source", error)
-        said = f"{type(source).__name__} {source}".strip()
-        raise Transient(f"cell {cell} gave no answer to {what} ({said}); its effect is read back") from error
-
-
-def _from_status(cell: str, what: str, error: UnexpectedResponse) -> Transient | NotReady | Terminal:
-    status = error.status_code
-    body = (error.content or b"").decode(errors="replace")[:300]
-    said = f"cell {cell} answered {status} to {what}: {body}"
-    if status == 404:
-        return _Missing(said)
-    if status == 409 or (status == 400 and "already exists" in body):
-        return _Taken(said)
-    if status in (401, 403):
-        return NotReady("CellUnreachable", describe(said, next_step="Check apiKey in the cell's Secret."), 30.0)
-    if status == 429:
-        return Transient(said, float(error.headers.get("Retry-After", 1)))
-    if status == 507:
-        return NotReady("QuotaExceeded", describe(said, next_step="Free room on the cell or add another."), 60.0)
-    return Transient(said)
+    def _forget(self, cell: CellRegistration) -> None:
+        """Nothing that was surveyed before a write, or while it went on, is shown after it."""
+        self._surveys.pop(cell.name, None)
+        self._writes[cell.name] = self._writes.get(cell.name, 0) + 1
 
 
 def _dense(dimension: int) -> models.VectorParams:
@@ -405,8 +390,9 @@ def _strict(strict: StrictMode) -> models.StrictModeConfig:
 
 
 def _same_owner(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """A collection without any owner is nobody's: it is never taken for ours."""
     keys = ("searchops.dev/fleet", "searchops.dev/uid", "searchops.dev/generation")
-    return all(found.get(key) == wanted.get(key) for key in keys)
+    return bool(wanted.get(keys[0])) and all(found.get(key) == wanted.get(key) for key in keys)
 
 
 def _state(name: str, info: models.CollectionInfo) -> CollectionState:

@@ -1,0 +1,61 @@
+"""qdrant-client's exceptions as ours: what is missing, what is taken, what is refused, and what nobody knows."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from searchops.runtime.errors import NotReady, Terminal, Transient, describe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Missing(NotReady):
+    """404: the collection or alias is not there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("NotFound", message)
+
+
+class Taken(NotReady):
+    """409, or 400 that says that the name exists."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Conflict", message)
+
+
+@asynccontextmanager
+async def translated(cell: str, what: str) -> AsyncIterator[None]:
+    """qdrant-client's exceptions as ours; the bodies of its errors carry no credentials."""
+    try:
+        yield
+    except UnexpectedResponse as error:
+        raise _from_status(cell, what, error) from error
+    except ResourceExhaustedResponse as error:
+        raise Transient(f"cell {cell}: {what} was refused by a rate limit", float(error.retry_after_s)) from error
+    except (ResponseHandlingException, TimeoutError, OSError) as error:
+        source = getattr(error, "source", error)
+        said = f"{type(source).__name__} {source}".strip()
+        raise Transient(f"cell {cell} gave no answer to {what} ({said}); its effect is read back") from error
+
+
+def _from_status(cell: str, what: str, error: UnexpectedResponse) -> Transient | NotReady | Terminal:
+    status = error.status_code
+    body = (error.content or b"").decode(errors="replace")[:300]
+    said = f"cell {cell} answered {status} to {what}: {body}"
+    if status == 404:
+        return Missing(said)
+    if status == 409 or (status == 400 and "already exists" in body):
+        return Taken(said)
+    if status in (401, 403):
+        return NotReady("CellUnreachable", describe(said, next_step="Check apiKey in the cell's Secret."), 30.0)
+    if status == 429:
+        after = error.headers.get("Retry-After", "")
+        return Transient(said, float(after) if after.isdecimal() else 1.0)
+    if status == 507:
+        return NotReady("QuotaExceeded", describe(said, next_step="Free room on the cell or add another."), 60.0)
+    return Transient(said)
