@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from searchops.controllers.irreversible import irreversible
 from searchops.planning.names import KEY_NAME, KEY_NAMESPACE
 from searchops.planning.tenant_deletion import tombstones_due
 from searchops.runtime.errors import ReconcileError
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from searchops.runtime.dependency import Dependencies
 
 logger = logging.getLogger(__name__)
-
-DROP_SECONDS = 15.0
 
 
 class CellSweep:
@@ -75,9 +74,10 @@ class CellSweep:
             namespace, name = collection.metadata[KEY_NAMESPACE], collection.metadata[KEY_NAME]
             if await self._objects.get("searchtenants", namespace, name) is not None:
                 continue
-            if self._lease_left() <= DROP_SECONDS:
-                return dropped
-            async with self._dependencies.slot(f"cell/{cell.name}"):
+            async with (
+                self._dependencies.slot(f"cell/{cell.name}"),
+                irreversible(f"drop {collection.name}", self._lease_left),
+            ):
                 await self._ddl.drop_collection(cell, collection.name)
             logger.info(
                 "dropped a deleted tenant's collection", extra={"cell": cell.name, "collection": collection.name}

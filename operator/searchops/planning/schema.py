@@ -190,7 +190,12 @@ def collection_design(
 def schema_digest(spec: SearchTenantSpec) -> str:
     """What a rebuild is made for, besides the vector space."""
     return short_hash(
-        analyser_settings(spec).analyser_id, spec.document, str(spec.sharding.shards), spec.isolation, length=8
+        analyser_settings(spec).analyser_id,
+        spec.document,
+        str(spec.sharding.shards),
+        str(spec.sharding.replicas),
+        spec.isolation,
+        length=8,
     )
 
 
@@ -208,6 +213,14 @@ def compare_schema(
         rebuild.append(f"document {binding.document!r} → {spec.document!r} (spec.document)")
     if collection.shards != spec.sharding.shards:
         rebuild.append(f"shards {collection.shards} → {spec.sharding.shards} (spec.sharding.shards)")
+    if collection.replicas != spec.sharding.replicas:
+        rebuild.append(f"replicas {collection.replicas} → {spec.sharding.replicas} (spec.sharding.replicas)")
+    a8 = binding.analyser_id
+    lost = [name for name in (lexical_vector(a8), trigram_vector(a8)) if name not in collection.sparse]
+    if binding.vector is not None and collection.dense.get(binding.vector) != binding.dimension:
+        lost.append(binding.vector)
+    if lost:
+        rebuild.append(f"vectors {', '.join(lost)} of the binding are not in {collection.name} as they should be")
     return SchemaDifference(missing, strict if collection.strict != strict else None, tuple(rebuild))
 
 

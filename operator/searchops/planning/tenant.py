@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity
-from searchops.api.v1alpha1.search_tenant import (
-    IsolationStatus,
-    SearchTenantStatus,
-    TenantReason,
-    UsageStatus,
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.planning.binding_state import BindingContext, read_bindings
+from searchops.planning.conditions import Finding, no, unknown
+from searchops.planning.names import (
+    CELL_ANNOTATION,
+    FINALIZER,
+    KEY_DELETED_AT,
+    KEY_PENDING,
+    KEY_PREVIOUS,
+    collection_name,
+    generation_of,
 )
-from searchops.planning.conditions import Finding, holds, no, stamp, unknown, yes
-from searchops.planning.names import CELL_ANNOTATION, FINALIZER, KEY_DELETED_AT, collection_name, generation_of
 from searchops.planning.placement import NotPlaced, place
 from searchops.planning.schema import (
     Owner,
+    SchemaDifference,
     collection_design,
     compare_schema,
     indexes_of,
@@ -29,7 +33,7 @@ from searchops.planning.schema import (
     side_of,
 )
 from searchops.planning.tenant_access import plan_access
-from searchops.planning.tenant_binding import BindingState, plan_binding, read_bindings
+from searchops.planning.tenant_binding import plan_binding
 from searchops.planning.tenant_deletion import plan_deletion
 from searchops.planning.tenant_facts import (
     AddFinalizer,
@@ -44,16 +48,17 @@ from searchops.planning.tenant_facts import (
     TenantPlan,
     TenantSettings,
 )
+from searchops.planning.tenant_report import CELL_RETRY_SECONDS, failed, placed, report, status_with, unready
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from searchops.api.observed import CellState, CollectionState
     from searchops.api.retrieval import RetrievalProfile
     from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantSpec
 
-CELL_RETRY_SECONDS = 10.0
+__all__ = ["cell_of", "failed", "owner_of", "plan_tenant", "unsupported_fields"]
+
 PLACEMENT_RETRY_SECONDS = 30.0
 
 
@@ -72,20 +77,22 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
     unsupported = unsupported_fields(tenant.spec)
     if unsupported:
         message = f"{'; '.join(unsupported)}; nothing was changed"
-        return _unready(tenant, now, TenantReason.NOT_SUPPORTED, message, phase="NotSupported")
+        return unready(tenant, now, TenantReason.NOT_SUPPORTED, message, phase="NotSupported")
     profile = profile_of(tenant.spec)
     if profile is None:
         message = (
             f"spec.retrieval.profile {tenant.spec.retrieval.profile!r} is not built in; name one or give it inline"
         )
-        return _unready(tenant, now, TenantReason.INVALID_SPEC, message, phase="InvalidSpec")
+        return unready(tenant, now, TenantReason.INVALID_SPEC, message, phase="InvalidSpec")
     cell = facts.cell
     claimed = cell_of(tenant)
     if claimed is None or FINALIZER not in tenant.metadata.finalizers:
+        if tenant.spec.paused:
+            return _paused_before(tenant, "the tenant is not placed", now)
         return _place(tenant, facts, owner, claimed, now)
     if cell is None:
         message = f"cell {claimed!r} is not registered any more; restore its Secret, or delete the tenant to give it up"
-        return _unready(
+        return unready(
             tenant, now, TenantReason.CELL_MISSING, message, phase="Degraded", requeue=PLACEMENT_RETRY_SECONDS
         )
     trouble = _cell_trouble(tenant, cell, facts.identity, now)
@@ -129,9 +136,15 @@ def unsupported_fields(spec: SearchTenantSpec) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _paused_before(tenant: SearchTenant, what: str, now: datetime) -> TenantPlan:
+    message = f"spec.paused: {what}, and nothing is made until it is lifted"
+    return unready(tenant, now, TenantReason.PAUSED, message, phase="Paused")
+
+
 def _place(tenant: SearchTenant, facts: TenantFacts, owner: Owner, claimed: str | None, now: datetime) -> TenantPlan:
-    if claimed is not None:
-        return TenantPlan((AddFinalizer(claimed),), None, 0.0)
+    known = claimed or tenant.status.cell
+    if known is not None:
+        return TenantPlan((AddFinalizer(known),), None, 0.0)
     ours = {cell.name: cell.identity in (None, _expected(cell, facts.identity)) for cell in facts.cells}
     outcome = place(
         tenant.spec.placement.cell_selector, facts.cells, alias=owner.alias, grants=facts.grants, identity_ok=ours
@@ -141,7 +154,7 @@ def _place(tenant: SearchTenant, facts: TenantFacts, owner: Owner, claimed: str 
         if outcome.waiting:
             reason = TenantReason.CELL_UNREACHABLE
         findings = (no("Placed", reason, outcome.message), no("Ready", reason, outcome.message))
-        status = _status(tenant, findings, now, phase="Pending")
+        status = status_with(tenant, findings, now, phase="Pending")
         return TenantPlan((), status, PLACEMENT_RETRY_SECONDS)
     return TenantPlan((AddFinalizer(outcome.cell),), None, 0.0)
 
@@ -155,14 +168,16 @@ def _cell_trouble(tenant: SearchTenant, cell: CellState, identity: CellIdentity,
     if not cell.reachable:
         message = f"cell {cell.name} does not answer ({cell.error}); nothing is changed until it does"
         kept = [unknown(kind, TenantReason.CELL_UNREACHABLE, message) for kind in ("Provisioned", "Searchable")]
-        findings = (*kept, _placed(cell), no("Ready", TenantReason.CELL_UNREACHABLE, message))
-        return TenantPlan((), _status(tenant, findings, now, phase="Degraded"), CELL_RETRY_SECONDS)
+        findings = (*kept, placed(cell), no("Ready", TenantReason.CELL_UNREACHABLE, message))
+        return TenantPlan((), status_with(tenant, findings, now, phase="Degraded"), CELL_RETRY_SECONDS)
     if not cell.registration.key_is_strong:
         message = (
             f"the apiKey of cell {cell.name} is shorter than 32 bytes: every tenant would hold a MAC of it; set a "
             "longer one on the server and in the cell's Secret"
         )
-        return _unready(tenant, now, TenantReason.CELL_KEY_TOO_WEAK, message, phase="Degraded", requeue=60.0)
+        return unready(tenant, now, TenantReason.CELL_KEY_TOO_WEAK, message, phase="Degraded", requeue=60.0)
+    if cell.identity is None and tenant.spec.paused:
+        return _paused_before(tenant, f"cell {cell.name} is not claimed yet", now)
     if cell.identity is None:
         return TenantPlan((ClaimCell(expected),), None, 0.0)
     if cell.identity != expected:
@@ -171,7 +186,7 @@ def _cell_trouble(tenant: SearchTenant, cell: CellState, identity: CellIdentity,
             f"cell {cell.name} says it is cell {seen.cell!r} of fleet {seen.fleet!r} in cluster {seen.cluster}, wanted "
             f"{want.cell!r}, {want.fleet!r}, {want.cluster}; correct the URL in the cell's Secret; nothing is written"
         )
-        return _unready(tenant, now, TenantReason.CELL_IDENTITY_MISMATCH, message, phase="Degraded", requeue=60.0)
+        return unready(tenant, now, TenantReason.CELL_IDENTITY_MISMATCH, message, phase="Degraded", requeue=60.0)
     return None
 
 
@@ -186,12 +201,9 @@ def _on_cell(
 ) -> TenantPlan:
     target = cell.aliases.get(owner.alias)
     current = next((item for item in facts.collections if item.name == target), None)
-    if target is not None and (current is None or not owner.owns(current)):
-        message = (
-            f"alias {owner.alias} on cell {cell.name} points to {target}, whose metadata is not this tenant's; it is "
-            "neither written, re-pointed nor dropped; rename the tenant or remove that alias by hand"
-        )
-        return _unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
+    conflict = _foreign_alias(facts, owner, cell)
+    if conflict is not None:
+        return unready(tenant, now, TenantReason.CONFLICT, conflict, phase="Degraded", requeue=60.0)
     if current is None:
         return _provision(tenant, facts, owner, profile, now)
     state = read_bindings(current)
@@ -200,33 +212,58 @@ def _on_cell(
             f"the binding in the metadata of {current.name} cannot be read; restore the key searchops.dev/binding from "
             "a backup; searches go on as the gateway has them cached"
         )
-        return _unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
-    if tenant.spec.paused:
-        return _report(tenant, facts, owner, cell, current, state, (), now, paused=True)
+        return unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
     lifted = state.pending is not None or state.previous is not None
     difference = compare_schema(tenant.spec, current, state.binding, lifted=lifted)
+    schema = _schema_findings(current, difference)
+    if tenant.spec.paused:
+        return report(tenant, facts, owner, cell, current, state, schema, now, paused=True)
+    actions = _mend(owner, cell, current, difference)
+    access_actions, access_findings, access_status = plan_access(tenant, facts, settings, owner, cell, now)
+    if actions or access_actions:
+        return TenantPlan((*actions, *access_actions), None, 0.0)
+    context = BindingContext(tenant, facts, settings, owner, cell, current, state, profile, now)
+    step = plan_binding(context, difference.rebuild)
+    if step.actions and not step.findings:
+        return TenantPlan(step.actions, None, 0.0)
+    plan = report(tenant, facts, owner, cell, current, state, (*schema, *access_findings, *step.findings), now)
+    assert plan.status is not None  # noqa: S101 - a report always has a status
+    status = plan.status.model_copy(update={**access_status, "rebuild": step.rebuild, "previous": step.previous})
+    waits = [seconds for seconds in (step.requeue_after, plan.requeue_after) if seconds is not None]
+    return TenantPlan(step.actions, status, min(waits) if waits else None)
+
+
+def _foreign_alias(facts: TenantFacts, owner: Owner, cell: CellState) -> str | None:
+    """Whether a name of ours stands on what is not ours; such an alias is neither written, re-pointed nor dropped."""
+    mine = {item.name for item in facts.collections if owner.owns(item)}
+    for alias in (owner.alias, side_of(owner.alias, 0), side_of(owner.alias, 1)):
+        target = cell.aliases.get(alias)
+        if target is not None and target not in mine:
+            return (
+                f"alias {alias} on cell {cell.name} points to {target}, whose metadata is not this tenant's; it is "
+                "neither written, re-pointed nor dropped; rename the tenant or remove that alias by hand"
+            )
+    return None
+
+
+def _mend(
+    owner: Owner, cell: CellState, current: CollectionState, difference: SchemaDifference
+) -> tuple[TenantAction, ...]:
+    """What can be put right in place."""
     actions: list[TenantAction] = [CreateIndex(current.name, field, kind) for field, kind in difference.missing_indexes]
-    generation = generation_of(owner.alias, current.name) or 1
-    side = side_of(owner.alias, generation)
+    side = side_of(owner.alias, generation_of(owner.alias, current.name) or 1)
     if cell.aliases.get(side) != current.name:
         actions.append(PointAlias(side, current.name))
     if difference.strict is not None:
         actions.append(PatchCollection(current.name, (), difference.strict))
-    access_actions, access_findings, access_status = plan_access(tenant, facts, settings, owner, cell, now)
-    if access_actions:
-        actions += access_actions
-    if actions:
-        return TenantPlan(tuple(actions), None, 0.0)
-    step = plan_binding(tenant, facts, settings, owner, cell, current, state, difference.rebuild, profile, now)
-    if step.actions and step.rebuild is None:
-        return TenantPlan(step.actions, None, step.requeue_after if step.requeue_after is not None else 0.0)
-    findings = (*access_findings, *step.findings)
-    plan = _report(tenant, facts, owner, cell, current, state, findings, now)
-    assert plan.status is not None  # noqa: S101 - a report always has a status
-    status = plan.status.model_copy(update={**access_status, "rebuild": step.rebuild, "previous": step.previous})
-    return TenantPlan(
-        step.actions, status, step.requeue_after if step.requeue_after is not None else plan.requeue_after
-    )
+    return tuple(actions)
+
+
+def _schema_findings(current: CollectionState, difference: SchemaDifference) -> tuple[Finding, ...]:
+    if not difference.rebuild:
+        return ()
+    message = f"{current.name} cannot be changed in place: {'; '.join(difference.rebuild)}; a rebuild mends it"
+    return (no("SchemaInSync", TenantReason.REBUILD_REQUIRED, message),)
 
 
 def _provision(
@@ -234,12 +271,12 @@ def _provision(
 ) -> TenantPlan:
     """Create what is missing; a collection that was there and is gone is never silently created empty."""
     generations = {generation_of(owner.alias, item.name): item for item in facts.collections}
-    mine = [
-        (number, item)
+    mine = {
+        number: item
         for number, item in generations.items()
         if number is not None and owner.owns(item) and KEY_DELETED_AT not in item.metadata
-    ]
-    if not mine and holds(tenant.status.conditions, "Provisioned"):
+    }
+    if not mine and tenant.status.collection is not None:
         message = (
             f"collection {tenant.status.collection} was there and is gone from cell {tenant.status.cell}; restore "
             "it from a snapshot, or delete and re-create the tenant to start empty; nothing is created by itself"
@@ -248,9 +285,12 @@ def _provision(
             no("Provisioned", TenantReason.COLLECTION_LOST, message),
             no("Ready", TenantReason.COLLECTION_LOST, message),
         )
-        return TenantPlan((), _status(tenant, findings, now, phase="Degraded"), 60.0)
+        return TenantPlan((), status_with(tenant, findings, now, phase="Degraded"), 60.0)
+    if tenant.spec.paused:
+        return _paused_before(tenant, "its collection is not there or not published", now)
     if mine:
-        number, found = max(mine, key=lambda pair: pair[0])
+        number = _live_generation(tenant, owner, mine)
+        found = mine[number]
         missing = [
             CreateIndex(found.name, field, kind)
             for field, kind in indexes_of(tenant.spec)
@@ -270,116 +310,17 @@ def _provision(
     return TenantPlan(tuple(actions), None, 0.0)
 
 
-def _report(
-    tenant: SearchTenant,
-    facts: TenantFacts,
-    owner: Owner,
-    cell: CellState,
-    current: CollectionState,
-    state: BindingState,
-    extra: Sequence[Finding],
-    now: datetime,
-    *,
-    paused: bool = False,
-) -> TenantPlan:
-    """The status of a provisioned tenant; Ready is the conjunction of what a merchant needs."""
-    findings = {finding.type: finding for finding in extra}
-    findings["Placed"] = _placed(cell)
-    findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, f"{current.name} behind {owner.alias}")
-    findings.setdefault("SchemaInSync", yes("SchemaInSync", TenantReason.IN_SYNC, "declared fields are as they should"))
-    findings["QuotaOK"] = _quota(tenant, current)
-    findings["Searchable"] = _searchable(facts)
-    findings["BackupFresh"] = unknown("BackupFresh", TenantReason.NOT_CONFIGURED, "spec.backup is not set")
-    if paused:
-        findings["ModelBound"] = unknown("ModelBound", TenantReason.PAUSED, "spec.paused: the binding is left as it is")
-    findings["Ready"] = _ready(findings, paused=paused)
-    phase = "Paused" if paused else "Ready" if findings["Ready"].status == "True" else "Progressing"
-    status = _status(tenant, tuple(findings.values()), now, phase=phase).model_copy(
-        update={
-            "cell": cell.name,
-            "alias": owner.alias,
-            "collection": current.name,
-            "binding": state.to_status(),
-            "isolation": IsolationStatus(mode="Collection", enforced_by="Database"),
-            "usage": _usage(tenant, current),
-        }
-    )
-    requeue = None if findings["Searchable"].status == "True" or paused else CELL_RETRY_SECONDS
-    return TenantPlan((), status, requeue)
-
-
-def _ready(findings: dict[str, Finding], *, paused: bool) -> Finding:
-    for kind in ("Provisioned", "AccessReady", "SchemaInSync", "ModelBound", "Searchable"):
-        finding = findings.get(kind)
-        if finding is None or finding.status == "True":
-            continue
-        lexical = kind == "ModelBound" and finding.reason == TenantReason.NO_ACTIVE_REVISION
-        if not lexical and not (paused and kind == "ModelBound"):
-            return no("Ready", TenantReason(finding.reason), f"{kind}: {finding.message}")
-    return yes("Ready", TenantReason.READY, "provisioned, searchable with its own token, bound as its model wants")
-
-
-def _placed(cell: CellState) -> Finding:
-    return yes("Placed", TenantReason.PLACED, f"on cell {cell.name}")
-
-
-def _searchable(facts: TenantFacts) -> Finding:
-    if facts.probe is None:
-        return unknown("Searchable", TenantReason.WAITING, "no query was sent yet")
-    if facts.probe.ok:
-        return yes(
-            "Searchable", TenantReason.SEARCHABLE, "a real query through the alias with the tenant's token answered"
-        )
-    message = f"a real query through the alias with the tenant's token failed: {facts.probe.error}"
-    return no("Searchable", TenantReason.SEARCH_FAILED, message)
-
-
-def _quota(tenant: SearchTenant, current: CollectionState) -> Finding:
-    limit = tenant.spec.quotas.max_points
-    if limit and current.points >= limit:
-        message = (
-            f"{current.points} points (estimated), spec.quotas.maxPoints allows {limit}: writes are refused; raise it"
-        )
-        return no("QuotaOK", TenantReason.QUOTA_EXCEEDED, message)
-    return yes("QuotaOK", TenantReason.WITHIN_QUOTA, "within spec.quotas")
-
-
-def _usage(tenant: SearchTenant, current: CollectionState) -> UsageStatus:
-    """Points, moved only by 1 % or more: a status must not change on every pass."""
-    before = tenant.status.usage
-    points = current.points
-    if before is not None and abs(points - before.points) * 100 < max(before.points, 1):
-        points = before.points
-    limit = tenant.spec.quotas.max_points
-    return UsageStatus(points=points, points_quota_percent=points * 100 // limit if limit else None, estimated=True)
-
-
-def _unready(
-    tenant: SearchTenant,
-    now: datetime,
-    reason: TenantReason,
-    message: str,
-    *,
-    phase: str,
-    requeue: float | None = None,
-) -> TenantPlan:
-    return TenantPlan((), _status(tenant, (no("Ready", reason, message),), now, phase=phase), requeue)
-
-
-def _status(tenant: SearchTenant, findings: Sequence[Finding], now: datetime, *, phase: str) -> SearchTenantStatus:
-    """The previous status with these findings; what was not looked at this time keeps its condition."""
-    generation = tenant.metadata.generation
-    stamped = stamp(findings, tenant.status.conditions, generation, now)
-    seen = {condition.type for condition in stamped}
-    kept = [condition for condition in tenant.status.conditions if condition.type not in seen]
-    conditions = tuple(sorted((*stamped, *kept), key=lambda condition: condition.type))
-    return tenant.status.model_copy(
-        update={"observed_generation": generation, "phase": phase, "conditions": conditions}
-    )
-
-
-def failed(tenant: SearchTenant, reason: str, message: str, now: datetime) -> SearchTenantStatus:
-    """The status after a pass that an adapter's error ended: nothing is claimed that was not seen."""
-    known = set(TenantReason)
-    named = TenantReason(reason) if reason in known else TenantReason.CELL_UNREACHABLE
-    return _status(tenant, (no("Ready", named, f"{message} (seen at {format_time(now)})"),), now, phase="Degraded")
+def _live_generation(tenant: SearchTenant, owner: Owner, mine: dict[int, CollectionState]) -> int:
+    """Which generation was published: the one that the status names, else the newest that no rebuild was filling."""
+    for number, item in mine.items():
+        if item.name == tenant.status.collection:
+            return number
+    filling = set()
+    for number, item in mine.items():
+        state = read_bindings(item)
+        following = mine.get(number + 1)
+        pending = state.pending if state is not None else None
+        if pending is not None and following is not None and pending.side == side_of(owner.alias, number + 1):
+            switched = KEY_PREVIOUS in following.metadata and KEY_PENDING not in following.metadata
+            filling |= set() if switched else {number + 1}
+    return max(set(mine) - filling)

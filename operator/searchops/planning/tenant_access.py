@@ -74,7 +74,7 @@ def plan_access(
             actions.append(WriteAccessSecret(entry, digest))
     for name in tenant.status.access_secrets:
         held = facts.secrets.get(name)
-        if name not in wanted and held is not None and held.owner_uid == owner.uid:
+        if name not in wanted and held is not None and (held.type, held.owner_uid) == (ACCESS_SECRET_TYPE, owner.uid):
             actions.append(DeleteAccessSecret(name))
     status: dict[str, object] = {"access_secrets": tuple(sorted(wanted))}
     if conflicts:

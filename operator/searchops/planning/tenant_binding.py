@@ -3,238 +3,168 @@
 Encoder and index flip together: a binding is one metadata value, and the switch is one request (a metadata patch for
 NamedVector, an alias action for BlueGreen). While a rebuild is under way the collection carries ``pending`` and the
 gateway writes both sides; after the switch ``pending`` has become the binding and the old one is ``previous`` until
-the rollback window ends. Only this module decides on alias, ``binding``, ``pending`` and ``previous``.
+the rollback window ends. Only this module and `tenant_rebuild` decide on alias, ``binding``, ``pending`` and
+``previous``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from searchops.api.meta import format_time, parse_duration, parse_time
-from searchops.api.retrieval import Binding
-from searchops.api.v1alpha1.search_tenant import (
-    BindingStatus,
-    PreviousStatus,
-    RebuildStatus,
-    TenantReason,
-)
-from searchops.planning.conditions import Finding, holds, no, yes
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.planning.binding_state import BindingContext, BindingState, BindingStep, read_bindings
+from searchops.planning.conditions import Finding, no, unknown, yes
 from searchops.planning.names import (
     KEY_BINDING,
     KEY_DELETED_AT,
     KEY_PENDING,
     KEY_PREVIOUS,
     generation_of,
-    reindex_job_name,
 )
-from searchops.planning.schema import (
-    INDEXING_THRESHOLD_POINTS,
-    Owner,
-    collection_design,
-    dense_binding,
-    lexical_binding,
-    schema_digest,
-    side_of,
-)
+from searchops.planning.schema import dense_binding, lexical_binding, side_of
 from searchops.planning.tenant_facts import (
-    AddVector,
-    CreateCollection,
-    CreateIndex,
-    CreateReindexJob,
-    DeleteReindexJob,
     DropCollection,
     EmitEvent,
     PatchCollection,
     PointAlias,
     RemoveVector,
     TenantAction,
-    TenantFacts,
-    TenantSettings,
 )
+from searchops.planning.tenant_rebuild import cancel, plan_rebuild
 from searchops.planning.waves import Wanted, wanted_revision
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from searchops.api.observed import CollectionState
+    from searchops.api.retrieval import Binding
 
-    from searchops.api.observed import CellState, CollectionState
-    from searchops.api.retrieval import RetrievalProfile
-    from searchops.api.v1alpha1.search_tenant import SearchTenant
-
-MAX_REBUILD_ATTEMPTS = 3
-REBUILD_POLL_SECONDS = 15.0
-DEFAULT_SLICES = 2
+__all__ = ["BindingContext", "BindingState", "BindingStep", "plan_binding", "read_bindings"]
 
 
-@dataclass(frozen=True, slots=True)
-class BindingState:
-    """The three values of a collection's metadata."""
-
-    binding: Binding
-    pending: Binding | None
-    previous: Binding | None
-
-    def to_status(self) -> BindingStatus:
-        """As the status shows it."""
-        binding = self.binding
-        return BindingStatus(
-            model=binding.model,
-            revision=binding.revision,
-            encoder=binding.encoder,
-            vector=binding.vector,
-            analyser=binding.analyser_id,
-            profile=binding.profile.name,
-            since=binding.since,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class BindingStep:
-    """Actions of this pass, what to say, and the rebuild that is waited for."""
-
-    actions: tuple[TenantAction, ...]
-    findings: tuple[Finding, ...]
-    rebuild: RebuildStatus | None = None
-    previous: PreviousStatus | None = None
-    requeue_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    tenant: SearchTenant
-    facts: TenantFacts
-    settings: TenantSettings
-    owner: Owner
-    cell: CellState
-    current: CollectionState
-    state: BindingState
-    profile: RetrievalProfile
-    now: datetime
-
-    @property
-    def generation(self) -> int:
-        return generation_of(self.owner.alias, self.current.name) or 1
-
-    @property
-    def side(self) -> str:
-        return side_of(self.owner.alias, self.generation)
-
-    @property
-    def window(self) -> timedelta:
-        model = self.facts.model
-        return parse_duration(model.spec.rollout.rollback_window) if model is not None else timedelta(hours=72)
-
-
-def read_bindings(collection: CollectionState) -> BindingState | None:
-    """The three values, or None where the binding itself cannot be read (it is then never overwritten)."""
-    text = collection.metadata.get(KEY_BINDING)
-    if text is None:
-        return None
-    try:
-        return BindingState(
-            Binding.from_metadata(text),
-            _optional(collection.metadata.get(KEY_PENDING)),
-            _optional(collection.metadata.get(KEY_PREVIOUS)),
-        )
-    except ValidationError:
-        return None
-
-
-def _optional(text: str | None) -> Binding | None:
-    return Binding.from_metadata(text) if text is not None else None
-
-
-def plan_binding(
-    tenant: SearchTenant,
-    facts: TenantFacts,
-    settings: TenantSettings,
-    owner: Owner,
-    cell: CellState,
-    current: CollectionState,
-    state: BindingState,
-    schema_rebuild: tuple[str, ...],
-    profile: RetrievalProfile,
-    now: datetime,
-) -> BindingStep:
+def plan_binding(context: BindingContext, schema_rebuild: tuple[str, ...]) -> BindingStep:
     """One step from what is bound to what is wanted; `schema_rebuild` names what only a new generation can mend."""
-    context = _Context(tenant, facts, settings, owner, cell, current, state, profile, now)
+    facts, owner, state = context.facts, context.owner, context.state
     wanted = wanted_revision(
         facts.model.status if facts.model is not None else None,
         namespace=owner.namespace,
         name=owner.name,
-        labels=tenant.metadata.labels,
-        pinned=tenant.spec.model.revision,
+        labels=context.tenant.metadata.labels,
+        pinned=context.tenant.spec.model.revision,
     )
-    if wanted.why in ("ModelMissing", "PinnedUnknown"):
-        return _keep(context, wanted)
+    kept = _kept(context, wanted)
+    if kept is not None:
+        return kept
     target = _target(context, wanted)
+    side = _fresh_side(context, target)
+    if side is not None:
+        return _switch_back(context, target, side)
     if schema_rebuild:
-        return _rebuild(context, wanted, target, "; ".join(schema_rebuild), blue_green=True)
+        return plan_rebuild(context, target, "; ".join(schema_rebuild), schema=True)
     if state.binding.revision == target.revision and state.binding.vector == target.vector:
         return _bound(context, wanted, target)
     if target.lexical_only or _has_filled(context, target):
         return _flip(context, target)
-    return _rebuild(context, wanted, target, "SpaceChanged", blue_green=current.points >= INDEXING_THRESHOLD_POINTS)
+    return plan_rebuild(context, target, "SpaceChanged", schema=False)
 
 
-def _target(context: _Context, wanted: Wanted) -> Binding:
+def _target(context: BindingContext, wanted: Wanted) -> Binding:
     spec = context.tenant.spec
     if wanted.revision is None:
         return lexical_binding(spec, context.profile, context.side, context.now)
     return dense_binding(spec, context.profile, wanted.revision, context.side, context.now)
 
 
-def _keep(context: _Context, wanted: Wanted) -> BindingStep:
+def _kept(context: BindingContext, wanted: Wanted) -> BindingStep | None:
+    """The binding stays where its model cannot say what it wants: unknown is never a reason to take anything away."""
     spec = context.tenant.spec.model
-    bound = context.state.binding.revision or "the lexical legs"
+    binding = context.state.binding
+    bound = binding.revision or "the lexical legs"
+    finding: Finding | None = None
     if wanted.why == "PinnedUnknown":
         message = (
-            f"spec.model.revision {spec.revision!r} is no known revision of {spec.name!r}; the tenant keeps {bound}"
+            f"spec.model.revision {spec.revision!r} is no revision of {spec.name!r} that may serve (active, retiring, "
+            f"or a candidate whose waves have started); the tenant keeps {bound}"
         )
-    else:
+        finding = no("ModelBound", TenantReason.MODEL_NOT_FOUND, message)
+    elif wanted.why == "ModelMissing":
         message = f"spec.model.name: there is no EmbeddingModel {spec.name!r}; create it; the tenant keeps {bound}"
-    return BindingStep(
-        (), (no("ModelBound", TenantReason.MODEL_NOT_FOUND, message),), previous=_previous_status(context)
-    )
+        finding = no("ModelBound", TenantReason.MODEL_NOT_FOUND, message)
+    elif wanted.why == "StateUnknown" and not binding.lexical_only:
+        message = f"EmbeddingModel {spec.name} does not say yet what is active; the tenant keeps {bound}"
+        finding = unknown("ModelBound", TenantReason.WAITING, message)
+    elif wanted.why == "NothingPromoted" and binding.model not in (None, spec.name):
+        message = f"EmbeddingModel {spec.name} has no active revision yet; the tenant keeps {bound} until it has"
+        finding = no("ModelBound", TenantReason.NO_ACTIVE_REVISION, message)
+    if finding is None:
+        return None
+    return BindingStep((), (finding,), context.tenant.status.rebuild, context.previous_status())
 
 
-def _has_filled(context: _Context, target: Binding) -> bool:
+def _has_filled(context: BindingContext, target: Binding) -> bool:
     """Whether the target's vector is there with every live point: the binding's own, or a fresh previous one."""
     state = context.state
-    if target.vector is None:
-        return True
-    if state.binding.vector == target.vector:
+    if target.vector is None or state.binding.vector == target.vector:
         return True
     previous = state.previous
-    same_side = previous is not None and previous.side in (None, context.side)
-    fresh = context.facts.lacking.get(target.vector) == 0
-    return previous is not None and previous.vector == target.vector and same_side and fresh
+    if previous is None or previous.vector != target.vector:
+        return False
+    return previous.side in (None, context.side) and context.lacking(previous) == 0
 
 
-def _flip(context: _Context, target: Binding) -> BindingStep:
-    """One metadata patch moves encoder, vector, fusion and analyser; what was bound becomes `previous`."""
-    old = context.state.binding
-    metadata: dict[str, str | None] = {
-        KEY_BINDING: target.to_metadata(),
-        KEY_PREVIOUS: old.to_metadata(),
-        KEY_PENDING: None,
-    }
-    actions: list[TenantAction] = _cancel(context)
-    actions.append(PatchCollection(context.current.name, tuple(sorted(metadata.items()))))
-    said = f"{old.revision or 'lexical legs'} → {target.revision or 'lexical legs'} without re-embedding"
-    actions.append(EmitEvent("BindingSwitched", said))
-    return BindingStep(tuple(actions), ())
+def _fresh_side(context: BindingContext, target: Binding) -> CollectionState | None:
+    """The previous generation, where it is exactly what is wanted and has every live point."""
+    previous, spec = context.state.previous, context.tenant.spec
+    binding = context.state.binding
+    if previous is None or previous.side != context.other_side or previous.vector != target.vector:
+        return None
+    if (previous.analyser_id, previous.document) != (target.analyser_id, target.document):
+        return None
+    here = (binding.vector, binding.analyser_id, binding.document)
+    same = here == (target.vector, target.analyser_id, target.document)
+    name = context.cell.aliases.get(context.other_side)
+    found = next((item for item in context.facts.collections if item.name == name), None)
+    if found is None or not context.owner.owns(found) or generation_of(context.owner.alias, found.name) is None:
+        return None
+    shape = (spec.sharding.shards, spec.sharding.replicas)
+    if (found.shards, found.replicas) != shape:
+        return None
+    if same and (context.current.shards, context.current.replicas) == shape:
+        return None
+    return found if context.lacking(previous) == 0 else None
 
 
-def _cancel(context: _Context) -> list[TenantAction]:
-    rebuild = context.tenant.status.rebuild
-    return [DeleteReindexJob(rebuild.reindex_job)] if rebuild is not None else []
+def _switch_back(context: BindingContext, target: Binding, side: CollectionState) -> BindingStep:
+    """One alias action back to the previous generation: the same predicate as the switch, and no re-embedding."""
+    old = context.state.binding.model_copy(update={"side": context.side})
+    bound = target.model_copy(update={"side": context.other_side})
+    values = {KEY_BINDING: bound.to_metadata(), KEY_PREVIOUS: old.to_metadata(), KEY_PENDING: None}
+    actions = (
+        *cancel(context),
+        PatchCollection(side.name, context.record(values)),
+        PointAlias(context.owner.alias, side.name),
+        _switched(old, bound, " on the side that was kept, without re-embedding"),
+    )
+    return BindingStep(actions, ())
 
 
-def _bound(context: _Context, wanted: Wanted, target: Binding) -> BindingStep:
+def _flip(context: BindingContext, target: Binding) -> BindingStep:
+    """One metadata patch moves encoder, vector, fusion and analyser; what was bound becomes `previous`.
+
+    Between two revisions of one space nothing but the encoder differs, so that an earlier `previous` of another space
+    stays: it is what a rollback of the whole candidate needs.
+    """
+    old, previous = context.state.binding, context.state.previous
+    same_space = old.vector == target.vector
+    kept = previous if same_space and previous is not None and previous.vector != target.vector else old
+    values = {KEY_BINDING: target.to_metadata(), KEY_PREVIOUS: kept.to_metadata(), KEY_PENDING: None}
+    patch = PatchCollection(context.current.name, context.record(values))
+    return BindingStep((*cancel(context), patch, _switched(old, target, " without re-embedding")), ())
+
+
+def _switched(old: Binding, new: Binding, how: str) -> EmitEvent:
+    return EmitEvent("BindingSwitched", f"{old.revision or 'lexical legs'} → {new.revision or 'lexical legs'}{how}")
+
+
+def _bound(context: BindingContext, wanted: Wanted, target: Binding) -> BindingStep:
     """Bound as wanted: settings that move with a patch, then leftovers of rebuilds and of ended windows."""
     state, current = context.state, context.current
     if _settings_differ(state.binding, target):
@@ -242,11 +172,13 @@ def _bound(context: _Context, wanted: Wanted, target: Binding) -> BindingStep:
         patch = PatchCollection(current.name, ((KEY_BINDING, moved.to_metadata()),))
         return BindingStep((patch,), ())
     if state.pending is not None:
-        return BindingStep((*_cancel(context), PatchCollection(current.name, ((KEY_PENDING, None),))), ())
-    if state.previous is not None and context.now >= _window_end(context):
-        return BindingStep((PatchCollection(current.name, ((KEY_PREVIOUS, None),)),), ())
+        patch = PatchCollection(current.name, context.record({KEY_PENDING: None}))
+        return BindingStep((*cancel(context), patch), ())
+    if state.previous is not None and context.now >= context.window_end:
+        return BindingStep((PatchCollection(current.name, context.record({KEY_PREVIOUS: None})),), ())
     leftovers = _leftovers(context)
-    if leftovers:
+    settling = context.settling
+    if leftovers and settling <= 0:
         return BindingStep(leftovers, ())
     revision = state.binding.revision
     if revision is None:
@@ -254,10 +186,11 @@ def _bound(context: _Context, wanted: Wanted, target: Binding) -> BindingStep:
         finding = no("ModelBound", TenantReason.NO_ACTIVE_REVISION, message)
     else:
         finding = yes("ModelBound", TenantReason.BOUND, f"bound to {revision} ({wanted.why.lower()})")
-    requeue = None
+    waits = [settling] if leftovers else []
     if state.previous is not None:
-        requeue = max(1.0, (_window_end(context) - context.now).total_seconds())
-    return BindingStep((), (finding,), previous=_previous_status(context), requeue_after=requeue)
+        waits.append((context.window_end - context.now).total_seconds())
+    requeue = max(1.0, min(waits)) if waits else None
+    return BindingStep((), (finding,), previous=context.previous_status(), requeue_after=requeue)
 
 
 def _settings_differ(binding: Binding, target: Binding) -> bool:
@@ -265,23 +198,7 @@ def _settings_differ(binding: Binding, target: Binding) -> bool:
     return (binding.profile, binding.fields) != (target.profile, target.fields)
 
 
-def _window_end(context: _Context) -> datetime:
-    return parse_time(context.state.binding.since) + context.window
-
-
-def _previous_status(context: _Context) -> PreviousStatus | None:
-    previous = context.state.previous
-    if previous is None:
-        return None
-    return PreviousStatus(
-        revision=previous.revision,
-        vector=previous.vector,
-        collection=previous.side,
-        until=format_time(_window_end(context)),
-    )
-
-
-def _leftovers(context: _Context) -> tuple[TenantAction, ...]:
+def _leftovers(context: BindingContext) -> tuple[TenantAction, ...]:
     """Vectors and generations of ours that neither binding, pending nor previous names any more."""
     state = context.state
     named = {item.vector for item in (state.binding, state.pending, state.previous) if item is not None}
@@ -297,168 +214,3 @@ def _leftovers(context: _Context) -> tuple[TenantAction, ...]:
             continue
         actions.append(DropCollection(collection.name))
     return tuple(actions)
-
-
-def _rebuild(context: _Context, wanted: Wanted, target: Binding, reason: str, *, blue_green: bool) -> BindingStep:
-    """Prepare the target side, wait until every gateway writes both, fill it by a ReindexJob, switch."""
-    target_key = f"{target.vector or 'lexical'}/{schema_digest(context.tenant.spec)}"
-    rebuild = context.tenant.status.rebuild
-    attempt = rebuild.attempt if rebuild is not None and rebuild.target_space == target_key else 1
-    job = context.facts.reindex
-    name = reindex_job_name(
-        context.owner.name,
-        context.owner.uid,
-        target.vector or "lexical",
-        f"{schema_digest(context.tenant.spec)}/{target.revision or ''}",
-        attempt,
-    )
-    if rebuild is not None and rebuild.reindex_job != name and rebuild.target_space != target_key:
-        patch = PatchCollection(context.current.name, ((KEY_PENDING, None),))
-        status = _rebuild_status(name, reason, 1, target_key, target.revision, context.now)
-        return BindingStep((*_cancel(context), patch), (_rebuilding(reason),), status, requeue_after=0.0)
-    if job is not None and job.metadata.name == name and job.status.phase in ("Failed", "Cancelled"):
-        return _failed(context, target, target_key, reason, attempt, name)
-    prepared = _prepare(context, target, blue_green=blue_green)
-    if prepared:
-        return BindingStep(prepared, ())
-    pending = context.state.pending
-    assert pending is not None, "a prepared side is named by pending"  # noqa: S101 - _prepare's result
-    status = _rebuild_status(name, reason, attempt, target_key, target.revision, context.now, rebuild)
-    settled = parse_time(pending.since) + context.settings.binding_settle
-    if context.now < settled:
-        left = (settled - context.now).total_seconds()
-        return BindingStep((), (_rebuilding(reason),), status, _previous_status(context), max(0.2, left))
-    if job is None or job.metadata.name != name:
-        strategy = "BlueGreen" if blue_green else "NamedVector"
-        model = context.facts.model
-        template = model.spec.engine.worker.pod_template if model is not None else "cpu"
-        create = CreateReindexJob(name, target.revision, strategy, DEFAULT_SLICES, template)
-        return BindingStep((create,), (_rebuilding(reason),), status, _previous_status(context), REBUILD_POLL_SECONDS)
-    if holds(job.status.conditions, "Verified") and _complete(context, pending):
-        return BindingStep(_switch(context, pending, blue_green=blue_green), ())
-    return BindingStep((), (_rebuilding(reason),), status, _previous_status(context), REBUILD_POLL_SECONDS)
-
-
-def _rebuilding(reason: str) -> Finding:
-    return no("ModelBound", TenantReason.REBUILDING, f"a rebuild is under way: {reason}; the old side serves meanwhile")
-
-
-def _rebuild_status(
-    name: str,
-    reason: str,
-    attempt: int,
-    target: str,
-    revision: str | None,
-    now: datetime,
-    before: RebuildStatus | None = None,
-) -> RebuildStatus:
-    same = before is not None and before.reindex_job == name
-    started = before.started_at if same and before is not None else format_time(now)
-    return RebuildStatus(
-        reindex_job=name,
-        reason=reason[:256],
-        attempt=attempt,
-        target_space=target,
-        revision=revision,
-        started_at=started,
-    )
-
-
-def _complete(context: _Context, pending: Binding) -> bool:
-    """Counted again in the database, never believed from a finished object."""
-    if pending.vector is None:
-        return True
-    job = context.facts.reindex
-    dead = job.status.progress.failed if job is not None and job.status.progress is not None else 0
-    lacking = context.facts.lacking.get(pending.vector)
-    return lacking is not None and lacking <= dead
-
-
-def _prepare(context: _Context, target: Binding, *, blue_green: bool) -> tuple[TenantAction, ...]:
-    """The target side and `pending`; nothing where both are there already."""
-    pending, current = context.state.pending, context.current
-    if blue_green:
-        return _prepare_generation(context, target)
-    ready = pending is not None and pending.vector == target.vector and pending.revision == target.revision
-    if ready and target.vector in current.dense:
-        return ()
-    actions: list[TenantAction] = []
-    if target.vector is not None and target.dimension is not None and target.vector not in current.dense:
-        actions.append(AddVector(current.name, target.vector, target.dimension))
-    actions.append(PatchCollection(current.name, ((KEY_PENDING, target.to_metadata()),)))
-    return tuple(actions)
-
-
-def _prepare_generation(context: _Context, target: Binding) -> tuple[TenantAction, ...]:
-    number = context.generation + 1
-    side = side_of(context.owner.alias, number)
-    moved = target.model_copy(update={"side": side})
-    design = collection_design(context.tenant, context.owner, number, moved, lifted=True)
-    there = next((item for item in context.facts.collections if item.name == design.name), None)
-    pending = context.state.pending
-    named = pending is not None and pending.side == side and pending.revision == target.revision
-    complete = there is not None and all(there.indexes.get(field) == kind for field, kind in design.indexes)
-    if named and complete and context.cell.aliases.get(side) == design.name:
-        return ()
-    actions: list[TenantAction] = []
-    if there is None:
-        actions.append(CreateCollection(design))
-    actions += [CreateIndex(design.name, field, kind) for field, kind in design.indexes]
-    actions.append(PointAlias(side, design.name))
-    if not named:
-        actions.append(PatchCollection(context.current.name, ((KEY_PENDING, moved.to_metadata()),)))
-    return tuple(actions)
-
-
-def _switch(context: _Context, pending: Binding, *, blue_green: bool) -> tuple[TenantAction, ...]:
-    """The switch itself is one request; what comes before it changes nothing that a shopper sees."""
-    now = format_time(context.now)
-    bound = pending.model_copy(update={"since": now})
-    old = context.state.binding.model_copy(update={"side": context.side})
-    said = EmitEvent("BindingSwitched", f"{old.revision or 'lexical legs'} → {bound.revision or 'lexical legs'}")
-    if not blue_green:
-        metadata: dict[str, str | None] = {
-            KEY_BINDING: bound.to_metadata(),
-            KEY_PENDING: None,
-            KEY_PREVIOUS: old.to_metadata(),
-        }
-        return (PatchCollection(context.current.name, tuple(sorted(metadata.items()))), said)
-    number = context.generation + 1
-    target = next(
-        item
-        for item in context.facts.collections
-        if generation_of(context.owner.alias, item.name) == number and context.owner.owns(item)
-    )
-    record: dict[str, str | None] = {KEY_BINDING: bound.to_metadata(), KEY_PREVIOUS: old.to_metadata()}
-    return (
-        PatchCollection(target.name, tuple(sorted(record.items()))),
-        PointAlias(context.owner.alias, target.name),
-        said,
-    )
-
-
-def _failed(context: _Context, target: Binding, target_key: str, reason: str, attempt: int, name: str) -> BindingStep:
-    """A rebuild that failed leaves the old binding untouched; a few attempts, then a person is asked."""
-    job = context.facts.reindex
-    ready = next((item for item in job.status.conditions if item.type == "Ready"), None) if job is not None else None
-    seen = ready.message if ready is not None else "it gave no reason"
-    if attempt < MAX_REBUILD_ATTEMPTS:
-        following = reindex_job_name(
-            context.owner.name,
-            context.owner.uid,
-            target.vector or "lexical",
-            f"{schema_digest(context.tenant.spec)}/{target.revision or ''}",
-            attempt + 1,
-        )
-        status = _rebuild_status(following, reason, attempt + 1, target_key, target.revision, context.now)
-        return BindingStep((), (_rebuilding(reason),), status, _previous_status(context), 1.0)
-    message = (
-        f"ReindexJob {name} failed, as {attempt} attempts did ({seen}); "
-        f"{context.state.binding.revision or 'the lexical legs'} go on serving; mend the cause, then delete the "
-        "ReindexJob to try again"
-    )
-    findings = (no("ModelBound", TenantReason.REBUILD_FAILED, message),)
-    status = _rebuild_status(
-        name, reason, attempt, target_key, target.revision, context.now, context.tenant.status.rebuild
-    )
-    return BindingStep((), findings, status, _previous_status(context), 60.0)

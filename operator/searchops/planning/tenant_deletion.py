@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
+from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.conditions import no, stamp
 from searchops.planning.names import (
     ABANDON_ANNOTATION,
+    ACCESS_SECRET_TYPE,
     FINALIZER,
     KEY_BINDING,
     KEY_DELETED_AT,
@@ -49,9 +51,10 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
         return TenantPlan((), None)
     cell = facts.cell
     abandoned = tenant.metadata.annotations.get(ABANDON_ANNOTATION) == "true"
-    if cell is not None and not cell.reachable and not abandoned:
+    trouble = _trouble(facts, owner)
+    if trouble and cell is not None and not abandoned:
         message = (
-            f"deletion waits for cell {cell.name}, which does not answer ({cell.error}); where it is gone for good, "
+            f"deletion waits for cell {cell.name}, {trouble}; where it is gone for good, "
             f'remove its Secret or annotate the tenant with {ABANDON_ANNOTATION}: "true"'
         )
         findings = (no("Ready", TenantReason.DELETING, message),)
@@ -68,8 +71,8 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
     actions: list[TenantAction] = []
     if tenant.status.rebuild is not None:
         actions.append(DeleteReindexJob(tenant.status.rebuild.reindex_job))
-    retain = tenant.spec.deletion_policy == "Retain" or tenant.spec.deletion_protection
-    if cell is not None and cell.reachable:
+    retain = tenant.spec.deletion_policy != "Delete" or tenant.spec.deletion_protection
+    if cell is not None and not trouble:
         actions += _on_cell(tenant, facts, owner, now, retain=retain)
     if not retain:
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
@@ -80,9 +83,24 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
     return TenantPlan(tuple(actions), None)
 
 
+def _trouble(facts: TenantFacts, owner: Owner) -> str:
+    """Why nothing may be written on the cell now; empty where it may. A copy of our data elsewhere is not ours."""
+    cell = facts.cell
+    if cell is None:
+        return ""
+    if not cell.reachable:
+        return f"which does not answer ({cell.error})"
+    expected = CellIdentity(facts.identity.fleet, cell.name, facts.identity.cluster)
+    seen = cell.identity
+    if seen == expected or (seen is None and not any(owner.owns(item) for item in facts.collections)):
+        return ""
+    said = "no identity" if seen is None else f"cell {seen.cell!r} of fleet {seen.fleet!r} in cluster {seen.cluster}"
+    return f"which says it is {said}, wanted {expected.cell!r}, {expected.fleet!r}, {expected.cluster}"
+
+
 def _ours(facts: TenantFacts, owner: Owner, name: str) -> bool:
     found = facts.secrets.get(name)
-    return found is not None and found.owner_uid == owner.uid
+    return found is not None and (found.type, found.owner_uid) == (ACCESS_SECRET_TYPE, owner.uid)
 
 
 def _on_cell(

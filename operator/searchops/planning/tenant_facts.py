@@ -43,7 +43,8 @@ class TenantFacts:
         cells: every registered cell while the tenant is not placed, else its own.
         collections: every generation of the tenant's alias on its cell.
         aliases: alias -> collection on its cell, for the tenant's public name and sides.
-        lacking: exact number of live points without the vector, for `pending` and `previous`.
+        lacking: exact number of live points that a side lacks, for `pending` and `previous`, by side alias and dense
+            vector ("" for the lexical binding); a side that could not be counted has no entry.
         model: the EmbeddingModel that the tenant follows, or None.
     """
 
@@ -53,7 +54,7 @@ class TenantFacts:
     grants: Mapping[str, int] = field(default_factory=dict)
     cell: CellState | None = None
     collections: tuple[CollectionState, ...] = ()
-    lacking: Mapping[str, int] = field(default_factory=dict)
+    lacking: Mapping[tuple[str, str], int] = field(default_factory=dict)
     model: EmbeddingModel | None = None
     reindex: ReindexJob | None = None
     secrets: Mapping[str, AccessSecretState] = field(default_factory=dict)

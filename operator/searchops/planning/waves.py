@@ -22,7 +22,7 @@ class Wanted:
     """The revision a tenant should be bound to, and why; None is the lexical binding."""
 
     revision: RevisionStatus | None
-    why: Literal["Active", "Candidate", "Pinned", "NothingPromoted", "PinnedUnknown", "ModelMissing"]
+    why: Literal["Active", "Candidate", "Pinned", "NothingPromoted", "PinnedUnknown", "ModelMissing", "StateUnknown"]
 
 
 def position(namespace: str, name: str) -> float:
@@ -48,16 +48,22 @@ def wanted_revision(
     labels: Mapping[str, str],
     pinned: str | None = None,
 ) -> Wanted:
-    """What the tenant should be bound to now."""
+    """What the tenant should be bound to now.
+
+    A model without an active revision that never numbered one has not spoken yet (it is new, or its status is lost):
+    that is `StateUnknown`, never a reason to take a binding away. A pin may name a candidate only once its waves have
+    started, so that no tenant is searched with what the gate has not passed.
+    """
     if status is None:
         return Wanted(None, "ModelMissing")
-    known = [revision for revision in (status.active, status.candidate, *status.retiring) if revision is not None]
-    if pinned is not None:
-        found = next((revision for revision in known if revision.revision == pinned), None)
-        return Wanted(found, "Pinned" if found is not None else "PinnedUnknown")
     candidate = status.candidate
-    if candidate is not None and candidate.space is not None and in_wave(status.wave, namespace, name, labels):
+    started = candidate is not None and candidate.space is not None and status.wave is not None
+    if pinned is not None:
+        known = (status.active, candidate if started else None, *status.retiring)
+        found = next((item for item in known if item is not None and item.revision == pinned and item.space), None)
+        return Wanted(found, "Pinned" if found is not None else "PinnedUnknown")
+    if started and in_wave(status.wave, namespace, name, labels):
         return Wanted(candidate, "Candidate")
     if status.active is None:
-        return Wanted(None, "NothingPromoted")
+        return Wanted(None, "NothingPromoted" if status.next_number is not None else "StateUnknown")
     return Wanted(status.active, "Active")

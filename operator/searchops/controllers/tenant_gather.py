@@ -1,0 +1,237 @@
+"""Everything that a pass over one SearchTenant reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from searchops.api.meta import parse_time
+from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe
+from searchops.api.retrieval import lexical_vector
+from searchops.api.v1alpha1.search_tenant import AccessEntry
+from searchops.planning import tenant as planner
+from searchops.planning import tenant_facts as act
+from searchops.planning.binding_state import count_key, read_bindings
+from searchops.planning.names import alias_name, generation_of, side_alias
+from searchops.planning.tenant_access import token_claims
+from searchops.runtime.key import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from searchops.api.observed import CellRegistration
+    from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
+    from searchops.planning.schema import Owner
+    from searchops.planning.tenant_facts import TenantFacts, TenantSettings
+    from searchops.ports import (
+        AccessSecrets,
+        CellDirectory,
+        CellReader,
+        CellWriter,
+        EventRecorder,
+        ObjectReader,
+        ReindexJobs,
+        TokenSigner,
+    )
+    from searchops.runtime.cache import ObjectCache
+
+ENTRY_FOR_PROBE = "probe"
+PROBE_TOKEN_LIFETIME = timedelta(minutes=5)
+CLOCK_SKEW = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPorts:
+    """Everything the controller talks to."""
+
+    cells: CellReader
+    ddl: CellWriter
+    directory: CellDirectory
+    objects: ObjectReader
+    secrets: AccessSecrets
+    signer: TokenSigner
+    reindex_jobs: ReindexJobs
+    events: EventRecorder
+
+
+class TenantGatherer:
+    """Reads what a tenant's plan is made from, through ports and caches."""
+
+    def __init__(
+        self,
+        ports: TenantPorts,
+        settings: TenantSettings,
+        *,
+        models: ObjectCache[EmbeddingModel],
+        reindexes: ObjectCache[ReindexJob],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._models = models
+        self._reindexes = reindexes
+        self._clock = clock
+        self._grants: dict[Key, str] = {}
+        self._namespace_uids: dict[str, tuple[str, datetime]] = {}
+        self._cluster_uid = ""
+
+    async def gather(self, tenant: SearchTenant) -> TenantFacts:
+        """Every read of a pass."""
+        identity = CellIdentity(self._settings.fleet, "", await self._cluster())
+        namespace_uid = await self._namespace_uid(tenant)
+        directory = self._ports.directory.cells()
+        claimed = planner.cell_of(tenant)
+        model = self._model(tenant.spec.model.name)
+        facts = act.TenantFacts(identity=identity, namespace_uid=namespace_uid, model=model)
+        if claimed is None:
+            states = tuple([await self._ports.cells.survey(cell) for _, cell in sorted(directory.items())])
+            return replace(facts, cells=states, grants=self._granted(tenant, states))
+        registration = directory.get(claimed)
+        if registration is None:
+            return facts
+        state = await self._ports.cells.survey(registration)
+        facts = replace(facts, cell=state, cells=(state,))
+        secrets = await self._secrets(tenant)
+        facts = replace(facts, secrets=secrets, reindex=self._reindex(tenant))
+        if not state.reachable:
+            return facts
+        owner = planner.owner_of(tenant, facts, self._settings)
+        collections = await self._collections(registration, state, owner.alias)
+        facts = replace(facts, collections=collections)
+        current = next((item for item in collections if item.name == state.aliases.get(owner.alias)), None)
+        if current is None or not owner.owns(current):
+            return facts
+        lacking = await self._lacking(registration, state, owner, current, collections)
+        probe = await self._probe(tenant, registration, owner, current, secrets)
+        return replace(facts, lacking=lacking, probe=probe)
+
+    def grant(self, key: Key, cell: str) -> None:
+        """Count a placement until a read of the cell shows it."""
+        self._grants[key] = cell
+
+    def forget(self, key: Key) -> None:
+        """The tenant is gone."""
+        self._grants.pop(key, None)
+
+    def _granted(self, tenant: SearchTenant, states: tuple[CellState, ...]) -> Mapping[str, int]:
+        """Placements of this process that no read of a cell shows yet."""
+        shown = {state.name: state.aliases for state in states}
+        for key, cell in list(self._grants.items()):
+            if alias_name(self._settings.fleet, key.namespace, key.name) in shown.get(cell, {}):
+                del self._grants[key]
+        own = Key(tenant.metadata.namespace, tenant.metadata.name)
+        return Counter(cell for key, cell in self._grants.items() if key != own)
+
+    async def _cluster(self) -> str:
+        if not self._cluster_uid:
+            self._cluster_uid = await self._ports.objects.cluster_uid()
+        return self._cluster_uid
+
+    async def _namespace_uid(self, tenant: SearchTenant) -> str:
+        """Read once, and again for a tenant that may be younger: a namespace of that name may have been made anew."""
+        namespace = tenant.metadata.namespace
+        found = self._namespace_uids.get(namespace)
+        if found is not None and _before(tenant.metadata.creation_timestamp, found[1] - CLOCK_SKEW):
+            return found[0]
+        now = self._clock()
+        uid = await self._ports.objects.namespace_uid(namespace)
+        self._namespace_uids[namespace] = (uid, now)
+        return uid
+
+    def _model(self, name: str) -> EmbeddingModel | None:
+        try:
+            return self._models.typed(Key("", name))
+        except ValidationError:
+            return None
+
+    def _reindex(self, tenant: SearchTenant) -> ReindexJob | None:
+        if tenant.status.rebuild is None:
+            return None
+        try:
+            return self._reindexes.typed(Key(tenant.metadata.namespace, tenant.status.rebuild.reindex_job))
+        except ValidationError:
+            return None
+
+    async def _collections(self, cell: CellRegistration, state: CellState, alias: str) -> tuple[CollectionState, ...]:
+        names = sorted(name for name in state.collections if generation_of(alias, name) is not None)
+        target = state.aliases.get(alias)
+        if target is not None and target not in names:
+            names.append(target)
+        found = [await self._ports.cells.describe(cell, name) for name in names]
+        return tuple(item for item in found if item is not None)
+
+    async def _lacking(
+        self,
+        cell: CellRegistration,
+        state: CellState,
+        owner: Owner,
+        current: CollectionState,
+        collections: tuple[CollectionState, ...],
+    ) -> dict[tuple[str, str], int]:
+        """Exact counts of live points that a side lacks; a side that is not there has no entry: unknown."""
+        bindings = read_bindings(current)
+        counts: dict[tuple[str, str], int] = {}
+        if bindings is None:
+            return counts
+        own_side = side_alias(owner.alias, generation_of(owner.alias, current.name) or 1)
+        for item in (bindings.previous, bindings.pending):
+            if item is None:
+                continue
+            name = current.name if item.side in (None, own_side) else state.aliases.get(item.side or "")
+            side = next((one for one in collections if one.name == name), None)
+            if side is None or not owner.owns(side) or (item.vector is not None and item.vector not in side.dense):
+                continue
+            missing = 0
+            if item.vector is not None:
+                missing = await self._ports.cells.count(cell, side.name, lacking=item.vector)
+            if side.name != current.name:
+                live = await self._ports.cells.count(cell, current.name)
+                missing += max(0, live - await self._ports.cells.count(cell, side.name))
+            counts[count_key(item, own_side)] = missing
+        return counts
+
+    async def _secrets(self, tenant: SearchTenant) -> dict[str, AccessSecretState]:
+        names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
+        found = {}
+        for name in sorted(names):
+            secret = await self._ports.secrets.read(tenant.metadata.namespace, name)
+            if secret is not None:
+                found[name] = secret
+        return found
+
+    async def _probe(
+        self,
+        tenant: SearchTenant,
+        cell: CellRegistration,
+        owner: Owner,
+        current: CollectionState,
+        secrets: Mapping[str, AccessSecretState],
+    ) -> SearchProbe | None:
+        """A query with the tenant's own token; a tenant without a Search entry is asked with one signed for this."""
+        if tenant.metadata.deletion_timestamp is not None:
+            return None
+        bindings = read_bindings(current)
+        if bindings is None:
+            return None
+        vector = lexical_vector(bindings.binding.analyser_id)
+        own = [entry for entry in tenant.spec.access if entry.role == "Search"]
+        token = next((secrets[entry.secret_name].token for entry in own if entry.secret_name in secrets), "")
+        if own and not token:
+            return None
+        if not token:
+            entry = AccessEntry(name=ENTRY_FOR_PROBE, role="Search", secret_name=ENTRY_FOR_PROBE)
+            claims = token_claims(entry, owner, cell.name, issued=self._clock(), lifetime=PROBE_TOKEN_LIFETIME)
+            token = self._ports.signer.sign(cell, claims)
+        return await self._ports.cells.probe_search(cell, owner.alias, vector, token)
+
+
+def _before(text: str, moment: datetime) -> bool:
+    try:
+        return parse_time(text) < moment
+    except ValueError:
+        return False

@@ -1,0 +1,158 @@
+"""What a tenant's collection says of itself, and what one step of its binding is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from searchops.api.meta import format_time, parse_duration, parse_time
+from searchops.api.retrieval import Binding
+from searchops.api.v1alpha1.search_tenant import BindingStatus, PreviousStatus, RebuildStatus
+from searchops.planning.names import (
+    KEY_BINDING,
+    KEY_PENDING,
+    KEY_PREVIOUS,
+    KEY_RELEASED_AT,
+    generation_of,
+)
+from searchops.planning.schema import side_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from searchops.api.observed import CellState, CollectionState
+    from searchops.api.retrieval import RetrievalProfile
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.planning.conditions import Finding
+    from searchops.planning.schema import Owner
+    from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantSettings
+
+
+@dataclass(frozen=True, slots=True)
+class BindingState:
+    """The three values of a collection's metadata."""
+
+    binding: Binding
+    pending: Binding | None
+    previous: Binding | None
+
+    def to_status(self) -> BindingStatus:
+        """As the status shows it."""
+        binding = self.binding
+        return BindingStatus(
+            model=binding.model,
+            revision=binding.revision,
+            encoder=binding.encoder,
+            vector=binding.vector,
+            analyser=binding.analyser_id,
+            profile=binding.profile.name,
+            since=binding.since,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BindingStep:
+    """Actions of this pass, what to say (nothing: the next pass reads what the actions made and says it), and when."""
+
+    actions: tuple[TenantAction, ...]
+    findings: tuple[Finding, ...]
+    rebuild: RebuildStatus | None = None
+    previous: PreviousStatus | None = None
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BindingContext:
+    """Everything that one step is decided from."""
+
+    tenant: SearchTenant
+    facts: TenantFacts
+    settings: TenantSettings
+    owner: Owner
+    cell: CellState
+    current: CollectionState
+    state: BindingState
+    profile: RetrievalProfile
+    now: datetime
+
+    @property
+    def generation(self) -> int:
+        """Number of the live generation."""
+        return generation_of(self.owner.alias, self.current.name) or 1
+
+    @property
+    def side(self) -> str:
+        """Side of the live generation."""
+        return side_of(self.owner.alias, self.generation)
+
+    @property
+    def other_side(self) -> str:
+        """The side on which another generation would stand."""
+        return side_of(self.owner.alias, self.generation + 1)
+
+    @property
+    def window_end(self) -> datetime:
+        """Until when the previous side is kept."""
+        model = self.facts.model
+        window = parse_duration(model.spec.rollout.rollback_window) if model is not None else timedelta(hours=72)
+        return parse_time(self.state.binding.since) + window
+
+    @property
+    def settling(self) -> float:
+        """Seconds for which a gateway may still write by what the metadata named before; 0 when none does."""
+        text = self.current.metadata.get(KEY_RELEASED_AT)
+        if text is None:
+            return 0.0
+        try:
+            released = parse_time(text)
+        except ValueError:
+            return 0.0
+        return max(0.0, (released + self.settings.binding_settle - self.now).total_seconds())
+
+    def lacking(self, item: Binding) -> int | None:
+        """Exact number of live points that this binding's side lacks; None is unknown."""
+        return self.facts.lacking.get(count_key(item, self.side))
+
+    def previous_status(self) -> PreviousStatus | None:
+        """What a rollback would go back to, as the status shows it."""
+        previous = self.state.previous
+        if previous is None:
+            return None
+        return PreviousStatus(
+            revision=previous.revision,
+            vector=previous.vector,
+            collection=previous.side,
+            until=format_time(self.window_end),
+        )
+
+    def record(self, values: Mapping[str, str | None]) -> tuple[tuple[str, str | None], ...]:
+        """Metadata keys of a patch that may un-name a side: from now on nothing unnamed is removed for a while."""
+        return tuple(sorted({**values, KEY_RELEASED_AT: format_time(self.now)}.items()))
+
+
+def count_key(item: Binding, own_side: str) -> tuple[str, str]:
+    """Under which key of `TenantFacts.lacking` a binding's side is counted."""
+    return item.side or own_side, item.vector or ""
+
+
+def read_bindings(collection: CollectionState) -> BindingState | None:
+    """The three values, or None where the binding itself cannot be read (it is then never overwritten)."""
+    text = collection.metadata.get(KEY_BINDING)
+    if text is None:
+        return None
+    try:
+        return BindingState(
+            Binding.from_metadata(text),
+            _optional(collection.metadata.get(KEY_PENDING)),
+            _optional(collection.metadata.get(KEY_PREVIOUS)),
+        )
+    except ValidationError:
+        return None
+
+
+def _optional(text: str | None) -> Binding | None:
+    return Binding.from_metadata(text) if text is not None else None

@@ -1,0 +1,138 @@
+"""The status of a tenant: what was found, as conditions, and the fields that people read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from searchops.api.meta import format_time
+from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenantStatus, TenantReason, UsageStatus
+from searchops.planning.conditions import Finding, no, stamp, unknown, yes
+from searchops.planning.tenant_facts import TenantFacts, TenantPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from searchops.api.observed import CellState, CollectionState
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.planning.binding_state import BindingState
+    from searchops.planning.schema import Owner
+
+CELL_RETRY_SECONDS = 10.0
+
+
+def report(
+    tenant: SearchTenant,
+    facts: TenantFacts,
+    owner: Owner,
+    cell: CellState,
+    current: CollectionState,
+    state: BindingState,
+    extra: Sequence[Finding],
+    now: datetime,
+    *,
+    paused: bool = False,
+) -> TenantPlan:
+    """The status of a provisioned tenant; Ready is the conjunction of what a merchant needs."""
+    findings = {finding.type: finding for finding in extra}
+    findings["Placed"] = placed(cell)
+    findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, f"{current.name} behind {owner.alias}")
+    findings.setdefault("SchemaInSync", yes("SchemaInSync", TenantReason.IN_SYNC, "declared fields are as they should"))
+    findings["QuotaOK"] = _quota(tenant, current)
+    findings["Searchable"] = _searchable(facts)
+    findings["BackupFresh"] = unknown("BackupFresh", TenantReason.NOT_CONFIGURED, "spec.backup is not set")
+    if paused:
+        findings["ModelBound"] = unknown("ModelBound", TenantReason.PAUSED, "spec.paused: the binding is left as it is")
+    findings["Ready"] = _ready(findings, paused=paused)
+    phase = "Paused" if paused else "Ready" if findings["Ready"].status == "True" else "Progressing"
+    status = status_with(tenant, tuple(findings.values()), now, phase=phase).model_copy(
+        update={
+            "cell": cell.name,
+            "alias": owner.alias,
+            "collection": current.name,
+            "binding": state.to_status(),
+            "isolation": IsolationStatus(mode="Collection", enforced_by="Database"),
+            "usage": _usage(tenant, current),
+        }
+    )
+    requeue = None if findings["Searchable"].status == "True" or paused else CELL_RETRY_SECONDS
+    return TenantPlan((), status, requeue)
+
+
+def _ready(findings: dict[str, Finding], *, paused: bool) -> Finding:
+    for kind in ("Provisioned", "AccessReady", "SchemaInSync", "ModelBound", "Searchable"):
+        finding = findings.get(kind)
+        if finding is None or finding.status == "True":
+            continue
+        lexical = kind == "ModelBound" and finding.reason == TenantReason.NO_ACTIVE_REVISION
+        if not lexical and not (paused and kind == "ModelBound"):
+            return no("Ready", TenantReason(finding.reason), f"{kind}: {finding.message}")
+    return yes("Ready", TenantReason.READY, "provisioned, searchable with its own token, bound as its model wants")
+
+
+def placed(cell: CellState) -> Finding:
+    """The condition Placed."""
+    return yes("Placed", TenantReason.PLACED, f"on cell {cell.name}")
+
+
+def _searchable(facts: TenantFacts) -> Finding:
+    if facts.probe is None:
+        return unknown("Searchable", TenantReason.WAITING, "no query was sent yet")
+    if facts.probe.ok:
+        return yes(
+            "Searchable", TenantReason.SEARCHABLE, "a real query through the alias with the tenant's token answered"
+        )
+    message = f"a real query through the alias with the tenant's token failed: {facts.probe.error}"
+    return no("Searchable", TenantReason.SEARCH_FAILED, message)
+
+
+def _quota(tenant: SearchTenant, current: CollectionState) -> Finding:
+    limit = tenant.spec.quotas.max_points
+    if limit and current.points >= limit:
+        message = (
+            f"{current.points} points (estimated), spec.quotas.maxPoints allows {limit}: writes are refused; raise it"
+        )
+        return no("QuotaOK", TenantReason.QUOTA_EXCEEDED, message)
+    return yes("QuotaOK", TenantReason.WITHIN_QUOTA, "within spec.quotas")
+
+
+def _usage(tenant: SearchTenant, current: CollectionState) -> UsageStatus:
+    """Points, moved only by 1 % or more: a status must not change on every pass."""
+    before = tenant.status.usage
+    points = current.points
+    if before is not None and abs(points - before.points) * 100 < max(before.points, 1):
+        points = before.points
+    limit = tenant.spec.quotas.max_points
+    return UsageStatus(points=points, points_quota_percent=points * 100 // limit if limit else None, estimated=True)
+
+
+def unready(
+    tenant: SearchTenant,
+    now: datetime,
+    reason: TenantReason,
+    message: str,
+    *,
+    phase: str,
+    requeue: float | None = None,
+) -> TenantPlan:
+    """A plan that only says why the tenant is not Ready."""
+    return TenantPlan((), status_with(tenant, (no("Ready", reason, message),), now, phase=phase), requeue)
+
+
+def status_with(tenant: SearchTenant, findings: Sequence[Finding], now: datetime, *, phase: str) -> SearchTenantStatus:
+    """The previous status with these findings; what was not looked at this time keeps its condition."""
+    generation = tenant.metadata.generation
+    stamped = stamp(findings, tenant.status.conditions, generation, now)
+    seen = {condition.type for condition in stamped}
+    kept = [condition for condition in tenant.status.conditions if condition.type not in seen]
+    conditions = tuple(sorted((*stamped, *kept), key=lambda condition: condition.type))
+    return tenant.status.model_copy(
+        update={"observed_generation": generation, "phase": phase, "conditions": conditions}
+    )
+
+
+def failed(tenant: SearchTenant, reason: str, message: str, now: datetime) -> SearchTenantStatus:
+    """The status after a pass that an adapter's error ended: nothing is claimed that was not seen."""
+    known = set(TenantReason)
+    named = TenantReason(reason) if reason in known else TenantReason.CELL_UNREACHABLE
+    return status_with(tenant, (no("Ready", named, f"{message} (seen at {format_time(now)})"),), now, phase="Degraded")
