@@ -1,0 +1,188 @@
+"""`searchops`: what is going on, why something is not ready, and the annotations that the operator listens to.
+
+Exit codes: 0 ready or done, 1 not ready, 2 unusable arguments, 3 the API server did not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from searchops.adapters.kube import object_path
+from searchops.adapters.kube_api import KubeApi
+from searchops.planning.names import (
+    APPROVE_ANNOTATION,
+    PAUSE_ANNOTATION,
+    RETRY_ANNOTATION,
+    ROLLBACK_ANNOTATION,
+)
+from searchops.runtime.errors import ReconcileError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, help=__doc__)
+EXIT_NOT_READY = 1
+EXIT_NO_ANSWER = 3
+KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "reindexjobs"}
+Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="As kubectl's; in a Pod not needed.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of a tenant or ReindexJob.")]
+console = Console(soft_wrap=True)
+
+
+def _with_api(kubeconfig: Path | None, work: Callable[[KubeApi], Awaitable[int]]) -> None:
+    """Connect, work, and end with the exit status."""
+
+    async def run() -> int:
+        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
+            kubeconfig_used: Path | None = Path.home() / ".kube" / "config"
+        else:
+            kubeconfig_used = kubeconfig
+        api = await KubeApi.connect(kubeconfig_used)
+        try:
+            return await work(api)
+        finally:
+            await api.close()
+
+    try:
+        code = asyncio.run(run())
+    except ReconcileError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_NO_ANSWER) from error
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    kubeconfig: Kubeconfig = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+) -> None:
+    """The fleet: every model, and how many tenants are ready."""
+
+    async def work(api: KubeApi) -> int:
+        models = await api.list(object_path("embeddingmodels", ""))
+        tenants = await api.list(object_path("searchtenants", ""))
+        ready = sum(condition(item, "Ready").get("status") == "True" for item in tenants)
+        if output == "json":
+            rows = [{"name": item["metadata"]["name"], "status": item.get("status", {})} for item in models]
+            typer.echo(json.dumps({"models": rows, "tenants": {"total": len(tenants), "ready": ready}}))
+        else:
+            console.print(_model_table(models))
+            console.print(f"tenants ready: {ready} of {len(tenants)}")
+        return 0 if ready == len(tenants) else EXIT_NOT_READY
+
+    _with_api(kubeconfig, work)
+
+
+def _model_table(models: list[dict[str, Any]]) -> Table:
+    table = Table("model", "ready", "phase", "active", "candidate", "wave", "verdict", "bound")
+    for item in models:
+        own = item.get("status", {})
+        fleet = own.get("tenants", {})
+        table.add_row(
+            item["metadata"]["name"],
+            condition(item, "Ready").get("status", "-"),
+            own.get("phase", "-"),
+            (own.get("active") or {}).get("revision", "-"),
+            (own.get("candidate") or {}).get("revision", "-"),
+            (own.get("wave") or {}).get("name", "-"),
+            (own.get("verdict") or {}).get("outcome", "-"),
+            f"{fleet.get('bound', 0)}/{fleet.get('total', 0)}",
+        )
+    return table
+
+
+@app.command()
+def explain(
+    kind: Annotated[str, typer.Argument(help="tenant, model or reindex.")],
+    name: Annotated[str, typer.Argument(help="Name of the object.")],
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Why an object is not ready: the conditions that do not hold, with what to do."""
+    if kind not in KINDS:
+        typer.echo(f"kind {kind!r}; wanted one of {', '.join(KINDS)}", err=True)
+        raise typer.Exit(2)
+
+    async def work(api: KubeApi) -> int:
+        found = await api.get(object_path(KINDS[kind], namespace, name))
+        if found is None:
+            typer.echo(f"there is no {kind} {namespace}/{name}".replace(" /", " "), err=True)
+            return 2
+        lines = reasons(found)
+        for line in lines:
+            typer.echo(line)
+        return 0 if condition(found, "Ready").get("status") == "True" else EXIT_NOT_READY
+
+    _with_api(kubeconfig, work)
+
+
+def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A condition of an object, or nothing."""
+    found = [one for one in item.get("status", {}).get("conditions", []) if one["type"] == kind]
+    return found[0] if found else {}
+
+
+def reasons(item: dict[str, Any]) -> list[str]:
+    """What does not hold, Ready first; and whether the operator has seen this generation at all."""
+    metadata, own = item["metadata"], item.get("status", {})
+    lines = []
+    if own.get("observedGeneration") != metadata.get("generation"):
+        seen = own.get("observedGeneration", "none")
+        lines.append(f"the operator has seen generation {seen}, the object is at {metadata.get('generation')}")
+    failing = [one for one in own.get("conditions", []) if one["status"] != "True"]
+    for one in sorted(failing, key=lambda one: (one["type"] != "Ready", one["type"])):
+        lines.append(f"{one['type']}={one['status']} {one['reason']}: {one.get('message', '')}")
+    return lines or ["everything holds"]
+
+
+def _annotate(model: str, annotation: str, value: str | None, kubeconfig: Path | None) -> None:
+    async def work(api: KubeApi) -> int:
+        path = object_path("embeddingmodels", "", model)
+        await api.patch(path, {"metadata": {"annotations": {annotation: value}}})
+        typer.echo(f"{model}: {annotation} {'removed' if value is None else value}")
+        return 0
+
+    _with_api(kubeconfig, work)
+
+
+@app.command()
+def approve(model: str, revision: str, kubeconfig: Kubeconfig = None) -> None:
+    """Let a revision's next wave start."""
+    _annotate(model, APPROVE_ANNOTATION, revision, kubeconfig)
+
+
+@app.command()
+def retry(model: str, token: str, kubeconfig: Kubeconfig = None) -> None:
+    """Try a refused digest again; the token is any new word."""
+    _annotate(model, RETRY_ANNOTATION, token, kubeconfig)
+
+
+@app.command()
+def pause(model: str, kubeconfig: Kubeconfig = None) -> None:
+    """Hold a rollout where it is."""
+    _annotate(model, PAUSE_ANNOTATION, "true", kubeconfig)
+
+
+@app.command()
+def resume(model: str, kubeconfig: Kubeconfig = None) -> None:
+    """Go on."""
+    _annotate(model, PAUSE_ANNOTATION, None, kubeconfig)
+
+
+@app.command()
+def rollback(model: str, revision: str, kubeconfig: Kubeconfig = None) -> None:
+    """Take a candidate back."""
+    _annotate(model, ROLLBACK_ANNOTATION, revision, kubeconfig)
+
+
+def main() -> None:
+    """Console entry."""
+    app()
