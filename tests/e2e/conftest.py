@@ -1,0 +1,65 @@
+"""One platform for every end-to-end test that does not need its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from searchops_sandbox.demo.buckets import EXAMPLES
+from searchops_sandbox.demo.platform import Platform
+from searchops_sandbox.fleet import MERCHANTS, Fleet, tenant_manifest, unpromoted_model
+from searchops_sandbox.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator
+
+SWEEP_MINUTES = "0.05"
+RESYNC_MINUTES = "0.25"
+LINE_LENGTH = 400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a platform of their own run first: two platforms at once are too much for two cores."""
+    items.sort(key=lambda item: "fleet" in getattr(item, "fixturenames", ()))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def fleet() -> AsyncIterator[Fleet]:
+    """A running platform with an empty namespace of merchants."""
+    environment = {"SEARCHOPS_CELL_SWEEP_MINUTES": SWEEP_MINUTES, "SEARCHOPS_RESYNC_MINUTES": RESYNC_MINUTES}
+    platform = Platform(Sandbox(), environment=environment)
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with platform, aiohttp.ClientSession(timeout=timeout) as session:
+        started = Fleet(platform, session)
+        await started.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MERCHANTS}})
+        await platform.apply(platform.buckets.localise((EXAMPLES / "platform.yaml").read_text()))
+        yield started
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def merchants(fleet: Fleet) -> tuple[str, str, str]:
+    """Three merchants with products: two on one cell, the third on the other; no model has been promoted."""
+    names = ("alpha", "beta", "gamma")
+    regions = ("eu", "eu", "us")
+    await fleet.apply(
+        unpromoted_model(), *(tenant_manifest(name, region=region) for name, region in zip(names, regions, strict=True))
+    )
+    for name in names:
+        await fleet.condition("searchtenants", name, "Ready", "True")
+        status, answer = await fleet.index(name)
+        assert status == 200, answer
+    return names
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the end of the logs that matter to the report of a failed test."""
+    report = yield
+    fleet = getattr(item, "funcargs", {}).get("fleet")
+    if report.failed and isinstance(fleet, Fleet):
+        lines = (line[:LINE_LENGTH] for line in fleet.platform.tail().splitlines())
+        report.sections.append(("logs of the platform", "\n".join(lines)))
+    return report
