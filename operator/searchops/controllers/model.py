@@ -19,8 +19,9 @@ from searchops.planning import model_facts as act
 from searchops.planning import rollout as planner
 from searchops.planning.conditions import find
 from searchops.planning.jobs import check_template, job_manifest
-from searchops.planning.names import is_revision_of, state_map_name
-from searchops.planning.rollout_stages import build_job_name, gate_job_name, result_uri
+from searchops.planning.names import CELL_ANNOTATION, is_revision_of, state_map_name
+from searchops.planning.rollout_choice import gate_digest, gate_passed
+from searchops.planning.rollout_orders import build_job_name, gate_job_name, result_uri
 from searchops.runtime.errors import ReconcileError, Terminal, Transient
 from searchops.runtime.result import Result
 
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 SAME_COSINE = 0.999
 UNIT_NORM_TOLERANCE = 1e-3
 PROBES_PER_PASS = 8
-LOAD_SECONDS = 60.0
+UNLOAD_SECONDS = 10.0
+"""What one unload may take: it starts only with more of the lease left."""
 STATE_KEY = "state"
 
 
@@ -123,6 +125,7 @@ class ModelController:
         build, build_result = await self._build(model)
         gate, gate_result = await self._gate(model)
         tenants = tuple(_tenant_facts(self._tenants, model.metadata.name))
+        elsewhere = _bound_elsewhere(self._tenants, model.metadata.name)
         return act.ModelFacts(
             artifacts=self._settings.artifacts,
             profile=BUILTIN_PROFILES.get(spec.gate.profile),
@@ -135,7 +138,10 @@ class ModelController:
             tenants=tenants,
             stored=await self._stored(model),
             source_allowed=self._settings.source_allowed(spec.source.uri),
-            bindings_of_this_model=any(
+            bound_elsewhere=elsewhere,
+            unread_tenants=sum(1 for cached in self._tenants.by_index("model", model.metadata.name) if _unread(cached)),
+            bindings_of_this_model=bool(elsewhere)
+            or any(
                 tenant.bound is not None and is_revision_of(model.metadata.name, tenant.bound) for tenant in tenants
             ),
         )
@@ -156,7 +162,7 @@ class ModelController:
             ) from error
 
     async def _probes(self, model: EmbeddingModel) -> dict[str, tuple[list[str], list[list[float]]]]:
-        """FP32 reference vectors of each revision that servers may have to prove."""
+        """FP32 reference vectors of each revision that servers may have to prove; none where they cannot be read."""
         status = model.status
         revisions = [item for item in (status.active, status.candidate, *status.retiring) if item is not None]
         found = {}
@@ -164,11 +170,9 @@ class ModelController:
             if revision.probes is None:
                 continue
             data = await self._ports.artifacts.read(revision.probes)
-            if data is None:
-                continue
-            parsed = json.loads(data)
-            count = min(PROBES_PER_PASS, len(parsed["texts"]))
-            found[revision.revision] = (parsed["texts"][:count], parsed["vectors"][:count])
+            probes = parse_probes(data) if data is not None else None
+            if probes is not None:
+                found[revision.revision] = probes
         return found
 
     async def _pool(
@@ -215,9 +219,9 @@ class ModelController:
 
     async def _gate(self, model: EmbeddingModel) -> tuple[JobFacts | None, EvaluateResult | None]:
         candidate = model.status.candidate
-        if candidate is None or candidate.engine_key is None or planner.gate_passed(model.status):
+        if candidate is None or candidate.engine_key is None or gate_passed(model.status):
             return None, None
-        name = gate_job_name(model, model.status, planner.gate_digest(model.spec))
+        name = gate_job_name(model, model.status, gate_digest(model.spec))
         template = model.spec.gate.worker.pod_template
         job = await self._job(name, template, "evaluate", "spec.gate.worker.podTemplate")
         answer = await self._answer(name)
@@ -275,8 +279,8 @@ class ModelController:
                 if isinstance(action, act.LoadModel):
                     await self._ports.servers.load(action.server, action.model)
                 elif isinstance(action, act.UnloadModel):
-                    if self._lease_left() <= 0:
-                        raise Transient("the lease is not held: nothing is unloaded", 2.0)
+                    if self._lease_left() <= UNLOAD_SECONDS:
+                        raise Transient("too little of the lease is left to unload a model; it is read again", 2.0)
                     await self._ports.servers.unload(action.server, action.model)
             except Transient as error:
                 return error
@@ -289,6 +293,16 @@ class ModelController:
             return
         await self._status.write_if_changed(cached, terminal_status(cached, error, self._clock()))
         self._ports.events.record(_reference(cached), error.reason, error.message, warning=True)
+
+
+def parse_probes(data: bytes) -> tuple[list[str], list[list[float]]] | None:
+    """Texts and their reference vectors, at most `PROBES_PER_PASS`; None where the file proves nothing."""
+    try:
+        parsed = json.loads(data)
+        texts, vectors = parsed["texts"][:PROBES_PER_PASS], parsed["vectors"][:PROBES_PER_PASS]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return (texts, vectors) if texts and len(texts) == len(vectors) else None
 
 
 def compare_vectors(mine: list[float], reference: list[float]) -> str:
@@ -307,31 +321,56 @@ def compare_vectors(mine: list[float], reference: list[float]) -> str:
 def _kept(status: EmbeddingModelStatus) -> str:
     """What must survive a lost status."""
     kept = EmbeddingModelStatus(
-        active=status.active, retiring=status.retiring, rejected=status.rejected, next_number=status.next_number
+        active=status.active,
+        retiring=status.retiring,
+        rejected=status.rejected,
+        history=status.history,
+        next_number=status.next_number,
     )
     return json.dumps(kept.to_wire(), sort_keys=True)
 
 
 def _tenant_facts(tenants: ObjectCache[SearchTenant], model: str) -> Iterable[TenantFact]:
+    """The tenants that name the model. One that does not parse counts as held: it cannot follow, and keeps its side."""
     for cached in tenants.by_index("model", model):
+        bound, previous = _bindings(cached)
         try:
             tenant = tenants.typed(cached.key)
         except ValidationError:
+            yield act.TenantFact(cached.key.namespace, cached.key.name, cached.labels, bound, previous, held=True)
             continue
         if tenant is None or tenant.metadata.deletion_timestamp is not None:
             continue
         status = tenant.status
-        bound = find(status.conditions, "ModelBound")
+        condition = find(status.conditions, "ModelBound")
         yield act.TenantFact(
             namespace=tenant.metadata.namespace,
             name=tenant.metadata.name,
             labels=tenant.metadata.labels,
-            bound=status.binding.revision if status.binding is not None else None,
-            previous=status.previous.revision if status.previous is not None else None,
+            bound=bound,
+            previous=previous,
             rebuilding=status.rebuild is not None,
-            failed=bound is not None and bound.reason == "RebuildFailed",
+            failed=condition is not None and condition.reason == "RebuildFailed",
             held=tenant.spec.paused or tenant.spec.model.revision is not None,
         )
+
+
+def _bindings(cached: CachedObject) -> tuple[str | None, str | None]:
+    """The revisions that a tenant's binding and its previous one name, read from an object that may not parse."""
+    binding, previous = (cached.status.get(name) or {} for name in ("binding", "previous"))
+    return binding.get("revision"), previous.get("revision")
+
+
+def _bound_elsewhere(tenants: ObjectCache[SearchTenant], model: str) -> tuple[str, ...]:
+    """Revisions of this model that tenants are bound to though they name another model, or are being deleted."""
+    own = {cached.key for cached in tenants.by_index("model", model) if not cached.deleting}
+    named = {revision for cached in tenants if cached.key not in own for revision in _bindings(cached)}
+    return tuple(sorted(revision for revision in named if revision is not None and is_revision_of(model, revision)))
+
+
+def _unread(cached: CachedObject) -> bool:
+    """Whether the tenant has a cell, so may be bound, and its status does not say to what."""
+    return CELL_ANNOTATION in cached.annotations and not cached.status.get("binding")
 
 
 def _reference(cached: CachedObject) -> dict[str, str]:

@@ -20,7 +20,8 @@ class PoolFacts:
     """A pool and each of its servers.
 
     Attributes:
-        inference: per (server URL, revision): "" where a real inference matched the reference vectors, else why not.
+        inference: per (server URL, revision): "" where a real inference matched the reference vectors, else why not;
+            no entry where none was made: unknown.
     """
 
     registration: PoolRegistration
@@ -53,7 +54,13 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Everything that a pass over one EmbeddingModel read."""
+    """Everything that a pass over one EmbeddingModel read.
+
+    Attributes:
+        bound_elsewhere: revisions of this model that bindings of tenants name which name another model by now.
+        unread_tenants: tenants with a cell whose binding has not been read yet: what they need is unknown.
+        bindings_of_this_model: whether any tenant is bound to a revision of this model.
+    """
 
     artifacts: str
     profile: RetrievalProfile | None
@@ -66,6 +73,8 @@ class ModelFacts:
     tenants: tuple[TenantFact, ...] = ()
     stored: EmbeddingModelStatus | None = None
     source_allowed: bool = True
+    bound_elsewhere: tuple[str, ...] = ()
+    unread_tenants: int = 0
     bindings_of_this_model: bool = False
 
 

@@ -299,5 +299,7 @@ def _roll_back_active(
         }
     )
     back = target.revision if target is not None else "the lexical legs"
-    event = EmitEvent(str(ModelReason.ROLLED_BACK), f"{active.revision} is taken back; tenants go to {back}", True)
+    event = EmitEvent(
+        str(ModelReason.ROLLED_BACK), f"{active.revision} is taken back; tenants go to {back}", warning=True
+    )
     return Choice(updated, (WriteState(updated), *_dropped_jobs(facts), event))

@@ -7,38 +7,35 @@ complete without an answer is a new attempt, a server that says READY is believe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from searchops.api.tasks import (
     EXIT_ACCURACY,
     EXIT_BAD_CHECKPOINT,
     EXIT_DIGEST_MISMATCH,
-    Arm,
-    BuildTask,
-    EngineProfile,
-    EvaluateTask,
-    Founder,
+    FINAL_EXIT_CODES,
 )
 from searchops.api.v1alpha1.embedding_model import EvidenceReference, ModelReason, VerdictStatus
 from searchops.planning.conditions import Finding, no, yes
-from searchops.planning.jobs import JobOrder
 from searchops.planning.model_facts import CreateJob, DeleteJob, EmitEvent
-from searchops.planning.names import job_name, space_id
+from searchops.planning.names import space_id
+from searchops.planning.rollout_choice import gate_passed
+from searchops.planning.rollout_orders import build_order, change_kind, gate_order
+from searchops.planning.rollout_report import verdict_text
 from searchops.planning.rollout_waves import run_waves
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from searchops.api.tasks import BuildResult, EvaluateResult
-    from searchops.api.v1alpha1.embedding_model import ChangeKind, EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, RevisionStatus
     from searchops.planning.model_facts import JobFacts, ModelAction, ModelFacts
     from searchops.planning.servers import PoolSync
 
 SAME_SPACE_COSINE = 0.999
-BUILD_DEADLINE = timedelta(hours=4)
-GATE_DEADLINE = timedelta(hours=4)
 JOB_POLL_SECONDS = 15.0
+SERVER_POLL_SECONDS = 3.0
 MAX_ATTEMPTS = 3
 
 
@@ -55,25 +52,6 @@ class Stage:
     actions: tuple[ModelAction, ...] = ()
     requeue: float | None = None
     rejection: tuple[str, str, str | None] | None = None
-
-
-def build_job_name(model: EmbeddingModel, revision: RevisionStatus) -> str:
-    """The build Job of a revision and attempt."""
-    return job_name("build", model.metadata.uid, revision.revision, _token(model), str(revision.attempt))
-
-
-def gate_job_name(model: EmbeddingModel, status: EmbeddingModelStatus, gate: str) -> str:
-    """The gate Job: another incumbent, gate or attempt is another question."""
-    candidate = status.candidate
-    assert candidate is not None, "a gate Job belongs to a candidate"  # noqa: S101 - caller's invariant
-    incumbent = status.active.revision if status.active else "lexical"
-    return job_name(
-        "gate", model.metadata.uid, candidate.revision, incumbent, gate, _token(model), str(candidate.attempt)
-    )
-
-
-def _token(model: EmbeddingModel) -> str:
-    return model.spec.rollout.retry_token
 
 
 def advance(
@@ -105,15 +83,11 @@ def advance(
         return _waiting_for_servers(status, findings, candidate.revision, canary)
     findings.append(yes("Loaded", ModelReason.LOADED, f"every canary server serves {candidate.revision}"))
     findings.append(yes("Verified", ModelReason.VERIFIED, "served vectors match the FP32 reference on every server"))
-    undecided = _gate(model, facts, status, candidate, attempts, tuple(findings))
-    if undecided is not None:
-        return undecided
-    verdict = status.verdict
-    passed = (
-        "judged before: still warm" if verdict is None else f"{verdict.outcome}: {verdict.message or 'gates A-D hold'}"
-    )
-    reason = ModelReason.SKIPPED_WARM if verdict is None else ModelReason.PASSED
-    findings.append(yes("GatePassed", reason, passed))
+    if not gate_passed(status):
+        return _gate(model, facts, status, canary, attempts, tuple(findings))
+    warm = status.verdict is None
+    reason = ModelReason.SKIPPED_WARM if warm else ModelReason.PASSED
+    findings.append(yes("GatePassed", reason, "judged before: still warm" if warm else verdict_text(status)))
     if model.spec.gate.mode == "DryRun":
         message = "spec.gate.mode is DryRun: the verdict is shown and nothing is rolled out"
         return Stage(status, (*findings, no("Progressing", ModelReason.DRY_RUN, message)), (), None)
@@ -123,14 +97,17 @@ def advance(
     return Stage(waves.status, (*findings, *waves.findings), waves.actions, waves.requeue, waves.rejection)
 
 
-def _waiting_for_servers(status: EmbeddingModelStatus, findings: list[Finding], revision: str, sync: PoolSync) -> Stage:
-    missing = "; ".join(sync.missing.get(revision, ())) or "the pool has no server"
-    inference = any("says" in problem for problem in sync.missing.get(revision, ()))
-    kind, reason = ("Verified", ModelReason.VERIFY_FAILED) if inference else ("Loaded", ModelReason.LOADING)
-    phase = "Verifying" if inference else "Loading"
+def _waiting_for_servers(
+    status: EmbeddingModelStatus, findings: Sequence[Finding], revision: str, sync: PoolSync
+) -> Stage:
+    missing = "; ".join(sync.waits_for(revision)) or "the pool has no server"
+    loaded = sync.total > 0 and (revision in sync.broken or not sync.missing.get(revision))
+    kind, reason = ("Verified", ModelReason.VERIFY_FAILED) if loaded else ("Loaded", ModelReason.LOADING)
+    phase = "Verifying" if loaded else "Loading"
     finding = no(kind, reason, f"waiting for every server: {missing}")
-    progressing = no("Progressing", reason, f"waiting for servers to serve {revision}")
-    return Stage(status.model_copy(update={"phase": phase}), (*findings, finding, progressing), (), 3.0)
+    progressing = yes("Progressing", reason, f"waiting for servers to serve {revision}")
+    waiting = status.model_copy(update={"phase": phase})
+    return Stage(waiting, (*findings, finding, progressing), (), SERVER_POLL_SECONDS)
 
 
 def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus) -> Stage:
@@ -145,14 +122,15 @@ def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     result = facts.build_result
     if result is not None and result.exit_code == 0:
         return _built(status, candidate, result)
-    if result is not None:
+    running = job.state is not None and not (job.state.complete or job.state.failure)
+    if result is not None and (result.exit_code in FINAL_EXIT_CODES or not running):
         return _build_failed(status, candidate, result)
     if job.problem is not None:
         reason = ModelReason.POD_TEMPLATE_NOT_FOUND if job.problem.missing else ModelReason.POD_TEMPLATE_NOT_ALLOWED
         return _stuck(status, "EngineBuilt", reason, job.problem.message)
     waiting = no("EngineBuilt", ModelReason.BUILDING, f"Job {job.name} builds {candidate.revision}")
     if job.state is None:
-        order = _build_order(model, facts, status, candidate, job.name)
+        order = build_order(model, facts, status, candidate, job.name)
         create = CreateJob(order, model.spec.engine.worker.pod_template)
         return Stage(building, (waiting,), (create,), JOB_POLL_SECONDS)
     if job.state.complete or job.state.failure:
@@ -218,6 +196,7 @@ def _built(status: EmbeddingModelStatus, candidate: RevisionStatus, result: Buil
             "backend": f"{result.backend} {result.precision}".strip(),
             "anchors": anchors,
             "probes": result.probes,
+            "attempt": 1,
         }
     )
     smallest = result.accuracy.min_cosine if result.accuracy is not None else float("nan")
@@ -228,90 +207,55 @@ def _built(status: EmbeddingModelStatus, candidate: RevisionStatus, result: Buil
     return Stage(updated, (yes("EngineBuilt", ModelReason.BUILT, message),), (event,), 0.0)
 
 
-def _build_order(
-    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus, name: str
-) -> JobOrder:
-    spec = model.spec
-    pools = [pool.registration for pool in (facts.canary, facts.serving) if pool is not None]
-    folder = f"{facts.artifacts}/models/{model.metadata.name}/{candidate.revision}"
-    active = status.active
-    founders = (Founder(space=active.space, anchors=active.anchors),) if _has_anchors(active) and active else ()
-    task = BuildTask(
-        model=model.metadata.name,
-        revision=candidate.revision,
-        number=candidate.number,
-        source=spec.source,
-        engine=EngineProfile(
-            backend=spec.engine.backend,
-            precision=spec.engine.precision,
-            max_batch=spec.engine.max_batch,
-            buckets=spec.engine.buckets,
-        ),
-        accelerator=pools[0].accelerator,
-        repositories=tuple(dict.fromkeys(pool.repository for pool in pools)),
-        artifacts=folder,
-        holdouts=spec.gate.holdouts,
-        founders=founders,
-        result_uri=result_uri(facts, name),
-    )
-    return JobOrder(name, "build", task, model.metadata, "EmbeddingModel", BUILD_DEADLINE)
-
-
-def _has_anchors(active: RevisionStatus | None) -> bool:
-    return active is not None and active.space is not None and active.anchors is not None
-
-
-def result_uri(facts: ModelFacts, job: str) -> str:
-    """Where a Job of a model writes its answer first."""
-    return f"{facts.artifacts}/results/{job}.json"
-
-
-def change_kind(model: EmbeddingModel, status: EmbeddingModelStatus) -> ChangeKind:
-    """Which margins apply: the measured space decides, unless the spec does."""
-    if model.spec.gate.change != "Auto":
-        return model.spec.gate.change
-    if status.active is None:
-        return "First"
-    candidate = status.candidate
-    return "Repackage" if candidate is not None and candidate.space_change == "Same" else "Model"
-
-
 def _gate(
     model: EmbeddingModel,
     facts: ModelFacts,
     status: EmbeddingModelStatus,
-    candidate: RevisionStatus,
+    canary: PoolSync,
     attempts: int,
     findings: tuple[Finding, ...],
-) -> Stage | None:
-    """None where the candidate has passed."""
-    if candidate.promoted_at is not None:
-        return None
-    verdict = status.verdict
-    if verdict is not None and verdict.revision == candidate.revision:
-        if verdict.outcome in ("Pass", "Better"):
-            return None
-        return _judge(model, status, verdict, findings)
-    gating = status.model_copy(update={"phase": "Gating"})
+) -> Stage:
+    """The gate of a candidate that has not passed.
+
+    A verdict that holds it back stands while its Job's answer is there: a new retry token, holdout or margin is
+    another Job.
+    """
+    candidate = status.candidate
+    assert candidate is not None, "only a candidate is gated"  # noqa: S101 - caller's invariant
     job, result = facts.gate, facts.gate_result
     if result is not None:
-        event = EmitEvent("VerdictReached", f"{candidate.revision}: {result.outcome} {result.message}".strip())
-        updated = gating.model_copy(update={"verdict": _verdict(model, status, result)})
-        return Stage(updated, findings, (event,), 0.0)
+        return _answered(model, status, result, findings)
     if job is None or facts.profile is None:
         message = f"spec.gate.profile {model.spec.gate.profile!r} is not a built-in retrieval profile"
         return _with(findings, _stuck(status, "GatePassed", ModelReason.INVALID_SPEC, message))
     if job.problem is not None:
         reason = ModelReason.POD_TEMPLATE_NOT_FOUND if job.problem.missing else ModelReason.POD_TEMPLATE_NOT_ALLOWED
         return _with(findings, _stuck(status, "GatePassed", reason, job.problem.message))
+    gating = status.model_copy(update={"phase": "Gating", "verdict": None})
     waiting = no("GatePassed", ModelReason.GATING, f"Job {job.name} evaluates {candidate.revision}")
     if job.state is None:
-        order = _gate_order(model, facts, status, candidate, attempts, job.name)
+        active = status.active
+        if active is not None and not canary.serves(active.revision):
+            return _waiting_for_servers(gating, findings, active.revision, canary)
+        order = gate_order(model, facts, status, candidate, attempts, job.name)
         create = CreateJob(order, model.spec.gate.worker.pod_template)
         return Stage(gating, (*findings, waiting), (create,), JOB_POLL_SECONDS)
     if job.state.complete or job.state.failure:
         return _with(findings, _without_answer(gating, candidate, job, "GatePassed", ModelReason.GATE_INVALID))
     return Stage(gating, (*findings, waiting), (), JOB_POLL_SECONDS)
+
+
+def _answered(
+    model: EmbeddingModel, status: EmbeddingModelStatus, result: EvaluateResult, findings: tuple[Finding, ...]
+) -> Stage:
+    """The verdict is told and written first; what follows from it is the next pass."""
+    verdict = _verdict(model, status, result)
+    if status.verdict != verdict:
+        event = EmitEvent("VerdictReached", f"{result.revision}: {result.outcome} {result.message}".strip())
+        updated = status.model_copy(update={"phase": "Gating", "verdict": verdict})
+        said = no("GatePassed", ModelReason.GATING, f"the verdict is {verdict_text(updated)}")
+        return Stage(updated, (*findings, said), (event,), 0.0)
+    return _judge(model, status, verdict, findings)
 
 
 def _with(findings: tuple[Finding, ...], stage: Stage) -> Stage:
@@ -340,7 +284,7 @@ def _verdict(model: EmbeddingModel, status: EmbeddingModelStatus, result: Evalua
 def _judge(
     model: EmbeddingModel, status: EmbeddingModelStatus, verdict: VerdictStatus, findings: tuple[Finding, ...]
 ) -> Stage:
-    said = f"{verdict.outcome}: {verdict.message or verdict.reason or 'no reason given'}"
+    said = verdict_text(status)
     evidence = verdict.evidence.uri if verdict.evidence is not None else None
     rolls_back = verdict.outcome == "Regressed" or (
         verdict.outcome == "Inconclusive" and model.spec.gate.on_inconclusive == "Rollback"
@@ -356,43 +300,5 @@ def _judge(
     }[verdict.outcome]
     paused = status.model_copy(update={"phase": "Paused"})
     wanted = f"{said}; nothing is promoted; settle what it names, then set spec.rollout.retryToken to gate again"
-    return Stage(paused, (*findings, no("GatePassed", reason, wanted), no("Progressing", reason, wanted)), (), None)
-
-
-def _gate_order(
-    model: EmbeddingModel,
-    facts: ModelFacts,
-    status: EmbeddingModelStatus,
-    candidate: RevisionStatus,
-    attempts: int,
-    name: str,
-) -> JobOrder:
-    assert facts.canary is not None and facts.profile is not None, "checked by the caller"  # noqa: S101
-    active = status.active
-    incumbent = (
-        Arm(revision=active.revision, encoder=active.revision, space=active.space, dimension=active.dimension)
-        if active is not None
-        else Arm(revision="lexical")
-    )
-    anchored = [item.evidence for item in (active, *status.retiring) if item is not None and item.evidence is not None]
-    task = EvaluateTask(
-        model=model.metadata.name,
-        change=change_kind(model, status),
-        incumbent=incumbent,
-        candidate=Arm(
-            revision=candidate.revision,
-            encoder=candidate.revision,
-            space=candidate.space,
-            dimension=candidate.dimension,
-        ),
-        servers=facts.canary.registration.grpc_urls,
-        holdouts=model.spec.gate.holdouts,
-        margins=model.spec.gate.margins,
-        profile=facts.profile,
-        attempts=attempts,
-        anchored=tuple(anchored[:5]),
-        embeddings=f"{facts.artifacts}/embeddings",
-        evidence_uri=f"{facts.artifacts}/evidence/{name}.json",
-        result_uri=result_uri(facts, name),
-    )
-    return JobOrder(name, "evaluate", task, model.metadata, "EmbeddingModel", GATE_DEADLINE)
+    held = (no("GatePassed", reason, wanted), no("Progressing", reason, wanted), no("Ready", reason, wanted))
+    return Stage(paused, (*findings, *held), (), None)

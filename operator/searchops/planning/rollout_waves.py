@@ -14,7 +14,7 @@ from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.v1alpha1.embedding_model import HistoryEntry, ModelReason, WaveStatus
 from searchops.planning.conditions import Finding, no, yes
 from searchops.planning.model_facts import EmitEvent, WriteState
-from searchops.planning.names import APPROVE_ANNOTATION
+from searchops.planning.names import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
 from searchops.planning.waves import in_wave
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def _breaker(model: EmbeddingModel, expected: list[TenantFact]) -> str | None:
     return (
         f"{len(reverted)} of {len(expected)} tenants of the wave could not follow "
         f"({first.namespace}/{first.name} first), "
-        f"the bound is {limit:g}; look at their ModelBound condition, then set spec.rollout.retryToken"
+        f"the bound is {limit:g}; mend what their ModelBound condition names and delete their failed ReindexJobs, or "
+        f"take the candidate back: annotate {ROLLBACK_ANNOTATION} with its revision"
     )
 
 
@@ -87,8 +88,9 @@ def _soak(
         message = f"wave {wave.name} is complete and watched until {wave.soak_until}"
         soaking = status.model_copy(update={"phase": "Soaking"})
         return WaveStep(soaking, (yes("Progressing", ModelReason.SOAKING, message),), (), max(0.5, left))
-    if wave.index + 1 < len(model.spec.rollout.waves):
-        return _start(model, status, candidate, wave.index + 1, now)
+    following = min(wave.index + 1, len(model.spec.rollout.waves) - 1)
+    if following > wave.index or float(wave.fraction) < 1:
+        return _start(model, status, candidate, following, now)
     return _promote(model, status, candidate, now)
 
 
@@ -117,7 +119,9 @@ def _start(
         waiting = status.model_copy(update={"phase": "AwaitingApproval"})
         return WaveStep(waiting, (no("Progressing", ModelReason.AWAITING_APPROVAL, message),))
     before = status.wave
-    fraction = f"{declared.percent / 100:g}" if declared.percent is not None else (before.fraction if before else "0")
+    reached = float(before.fraction) if before is not None else 0.0
+    share = declared.percent / 100 if declared.percent is not None else 0.0
+    fraction = f"{max(reached, share):g}"
     selectors = before.selectors if before is not None else ()
     if declared.selector is not None:
         selectors = (*selectors, declared.selector)

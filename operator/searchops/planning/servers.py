@@ -5,14 +5,21 @@ Loading is per process in Triton, so a new or restarted replica converges here b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from searchops.planning.model_facts import LoadModel, UnloadModel
 from searchops.planning.names import is_revision_of, model_parts
+from searchops.planning.rollout_choice import gate_passed
 
 if TYPE_CHECKING:
-    from searchops.planning.model_facts import PoolFacts
+    from collections.abc import Mapping
+
+    from searchops.api.observed import ServerState
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
+    from searchops.planning.model_facts import ModelFacts, PoolFacts
+
+GONE = ("UNAVAILABLE", "UNLOADING", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,61 +28,160 @@ class PoolSync:
 
     Attributes:
         missing: for each revision the servers (with the reason) that do not serve it yet.
+        broken: revisions that some server says are ready though a real inference fails.
+        unproved: for each revision the servers that say READY and that no inference has proved.
     """
 
     loads: tuple[LoadModel, ...]
     unloads: tuple[UnloadModel, ...]
-    missing: dict[str, tuple[str, ...]]
+    missing: Mapping[str, tuple[str, ...]]
     total: int
     in_sync: int
+    broken: frozenset[str] = frozenset()
+    unproved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def serves(self, revision: str) -> bool:
         """Whether every server of a non-empty pool serves the revision, proved by inference."""
-        return self.total > 0 and not self.missing.get(revision)
+        return self.total > 0 and not self.waits_for(revision)
+
+    def waits_for(self, revision: str) -> tuple[str, ...]:
+        """Why the revision is not served everywhere: servers with their reasons."""
+        return (*self.missing.get(revision, ()), *self.unproved.get(revision, ()))
 
 
-def sync_pool(model: str, pool: PoolFacts, wanted: tuple[str, ...]) -> PoolSync:
+@dataclass(slots=True)
+class _Comparison:
+    """What is found while the servers of one pool are gone through."""
+
+    pool: PoolFacts
+    loads: list[LoadModel]
+    unloads: list[UnloadModel]
+    missing: dict[str, list[str]]
+    broken: set[str]
+    unproved: dict[str, list[str]]
+
+
+def sync_pool(model: str, pool: PoolFacts, wanted: tuple[str, ...], *, drop_extras: bool = True) -> PoolSync:
     """Compare each server with the wanted revisions of one EmbeddingModel; other models' entries are not ours to touch.
 
-    A server that says READY but fails a real inference (a crashed stub) is repaired by unload and load.
+    A server that says READY but fails a real inference (a crashed stub) is repaired by unload and load, one server of
+    a pool at a time: a pool that is only overloaded must not lose all its servers at once.
+
+    Args:
+        model: the EmbeddingModel's name.
+        pool: the pool and its servers.
+        wanted: the revisions that each server should hold.
+        drop_extras: whether what is not wanted is unloaded; not while it is unknown what tenants are bound to.
     """
-    loads: list[LoadModel] = []
-    unloads: list[UnloadModel] = []
-    missing: dict[str, list[str]] = {revision: [] for revision in wanted}
-    in_sync = 0
+    seen = _Comparison(pool, [], [], {name: [] for name in wanted}, set(), {name: [] for name in wanted})
     keep = {part for revision in wanted for part in model_parts(revision)}
+    in_sync = 0
     for server in pool.servers:
         if not server.reachable:
             for revision in wanted:
-                missing[revision].append(f"{server.url} does not answer ({server.error})")
+                seen.missing[revision].append(f"{server.url} does not answer ({server.error})")
             continue
-        extra = [name for name in server.models if is_revision_of(model, name) and name not in keep]
-        extra = [name for name in extra if server.models[name] not in ("UNAVAILABLE", "UNLOADING", "")]
-        unloads += [UnloadModel(server, name) for name in sorted(extra, key=_unload_rank)]
-        complete = not extra
-        for revision in wanted:
-            absent = [part for part in model_parts(revision) if not server.ready(part)]
-            broken = pool.inference.get((server.url, revision), "")
-            if absent:
-                loads += [LoadModel(server, part) for part in absent if server.models.get(part) != "LOADING"]
-                reason = server.reasons.get(absent[0], "") or f"state {server.models.get(absent[0], 'not loaded')}"
-                missing[revision].append(f"{server.url} does not serve {absent[0]} ({reason})")
-            elif broken:
-                parts = model_parts(revision)
-                unloads += [UnloadModel(server, part) for part in reversed(parts)]
-                loads += [LoadModel(server, part) for part in parts]
-                missing[revision].append(f"{server.url} says {revision} is ready, but {broken}")
-            complete = complete and not absent and not broken
-        in_sync += complete
+        extra = loaded_revisions(model, server, keep) if drop_extras else []
+        seen.unloads += [UnloadModel(server, name) for name in extra]
+        good = [_compare(seen, server, revision) for revision in wanted]
+        in_sync += all(good) and not extra
     return PoolSync(
-        tuple(loads),
-        tuple(unloads),
-        {revision: tuple(servers) for revision, servers in missing.items()},
+        tuple(seen.loads),
+        tuple(seen.unloads),
+        {revision: tuple(servers) for revision, servers in seen.missing.items()},
         len(pool.servers),
         in_sync,
+        frozenset(seen.broken),
+        {revision: tuple(servers) for revision, servers in seen.unproved.items()},
     )
+
+
+def loaded_revisions(model: str, server: ServerState, keep: set[str]) -> list[str]:
+    """Parts of this EmbeddingModel that a server holds beyond those to keep, in the order of unloading."""
+    names = [name for name in server.models if is_revision_of(model, name) and name not in keep]
+    return sorted((name for name in names if server.models[name] not in GONE), key=_unload_rank)
+
+
+def _compare(seen: _Comparison, server: ServerState, revision: str) -> bool:
+    """Whether one server serves one revision; what to do about it is noted."""
+    parts = model_parts(revision)
+    absent = [part for part in parts if not server.ready(part)]
+    if absent:
+        seen.loads += [LoadModel(server, part) for part in absent if server.models.get(part) != "LOADING"]
+        reason = server.reasons.get(absent[0], "") or f"state {server.models.get(absent[0], 'not loaded')}"
+        seen.missing[revision].append(f"{server.url} does not serve {absent[0]} ({reason})")
+        return False
+    outcome = seen.pool.inference.get((server.url, revision))
+    if outcome is None:
+        seen.unproved[revision].append(f"{server.url} has {revision}, but its reference vectors cannot be read")
+        return True
+    if outcome:
+        if revision not in seen.broken:
+            seen.unloads += [UnloadModel(server, part) for part in reversed(parts)]
+            seen.loads += [LoadModel(server, part) for part in parts]
+        seen.broken.add(revision)
+        seen.missing[revision].append(f"{server.url} says {revision} is ready, but {outcome}")
+        return False
+    return True
 
 
 def _unload_rank(name: str) -> tuple[str, int]:
     base = name.removesuffix("-enc").removesuffix("-tok")
     return base, 2 if name.endswith("-enc") else 1 if name.endswith("-tok") else 0
+
+
+def sync_pools(
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus
+) -> tuple[PoolSync | None, PoolSync | None]:
+    """The serving and the canary pool of a model, compared with what each should hold; None where not registered."""
+    name, drop = model.metadata.name, facts.unread_tenants == 0
+    serving = facts.serving
+    canary = facts.canary
+    on_serving = (
+        sync_pool(name, serving, wanted_on_serving(model, status, facts), drop_extras=drop) if serving else None
+    )
+    on_canary = sync_pool(name, canary, wanted_on_canary(model, status, facts), drop_extras=drop) if canary else None
+    return on_serving, on_canary
+
+
+def distinct(facts: ModelFacts, serving: PoolSync | None, canary: PoolSync | None) -> tuple[PoolSync, ...]:
+    """The pools' syncs, once where canary and serving are the same pool."""
+    if one_pool(facts):
+        return (canary,) if canary is not None else ()
+    return tuple(sync for sync in (serving, canary) if sync is not None)
+
+
+def wanted_on_serving(model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelFacts) -> tuple[str, ...]:
+    """Active, what bindings name, what a rollback may need, and a candidate that the gate let through."""
+    wanted = _base_wanted(model, status, facts)
+    candidate = status.candidate
+    let_through = gate_passed(status) and model.spec.gate.mode == "Enforce"
+    if candidate is not None and (let_through or one_pool(facts)) and candidate.engine_key:
+        wanted.append(candidate.revision)
+    return tuple(dict.fromkeys(wanted))
+
+
+def wanted_on_canary(model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelFacts) -> tuple[str, ...]:
+    """Incumbent and candidate: both are evaluated there."""
+    wanted = _base_wanted(model, status, facts) if one_pool(facts) else []
+    if status.active is not None:
+        wanted.append(status.active.revision)
+    if status.candidate is not None and status.candidate.engine_key:
+        wanted.append(status.candidate.revision)
+    return tuple(dict.fromkeys(wanted))
+
+
+def one_pool(facts: ModelFacts) -> bool:
+    """Whether the serving pool is its own canary."""
+    if facts.serving is None or facts.canary is None:
+        return False
+    return facts.serving.registration.name == facts.canary.registration.name
+
+
+def _base_wanted(model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelFacts) -> list[str]:
+    wanted = [status.active.revision] if status.active is not None else []
+    wanted += [revision.revision for revision in status.retiring]
+    named = [revision for tenant in facts.tenants for revision in (tenant.bound, tenant.previous)]
+    named += facts.bound_elsewhere
+    name = model.metadata.name
+    return wanted + [revision for revision in named if revision is not None and is_revision_of(name, revision)]

@@ -1,0 +1,122 @@
+"""The worker Jobs of a candidate: their names, which are functions of their inputs, and what they are given."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from searchops.api.tasks import Arm, BuildTask, EngineProfile, EvaluateTask, Founder
+from searchops.planning.jobs import JobOrder
+from searchops.planning.names import job_name
+from searchops.planning.rollout_choice import retry_token
+
+if TYPE_CHECKING:
+    from searchops.api.v1alpha1.embedding_model import ChangeKind, EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+    from searchops.planning.model_facts import ModelFacts
+
+BUILD_DEADLINE = timedelta(hours=4)
+GATE_DEADLINE = timedelta(hours=4)
+
+
+def build_job_name(model: EmbeddingModel, revision: RevisionStatus) -> str:
+    """The build Job of a revision and attempt."""
+    return job_name("build", model.metadata.uid, revision.revision, retry_token(model), str(revision.attempt))
+
+
+def gate_job_name(model: EmbeddingModel, status: EmbeddingModelStatus, gate: str) -> str:
+    """The gate Job: another incumbent, gate or attempt is another question."""
+    candidate = status.candidate
+    assert candidate is not None, "a gate Job belongs to a candidate"  # noqa: S101 - caller's invariant
+    incumbent = status.active.revision if status.active else "lexical"
+    return job_name(
+        "gate", model.metadata.uid, candidate.revision, incumbent, gate, retry_token(model), str(candidate.attempt)
+    )
+
+
+def result_uri(facts: ModelFacts, job: str) -> str:
+    """Where a Job of a model writes its answer first."""
+    return f"{facts.artifacts}/results/{job}.json"
+
+
+def change_kind(model: EmbeddingModel, status: EmbeddingModelStatus) -> ChangeKind:
+    """Which margins apply: the measured space decides, unless the spec does."""
+    if model.spec.gate.change != "Auto":
+        return model.spec.gate.change
+    if status.active is None:
+        return "First"
+    candidate = status.candidate
+    return "Repackage" if candidate is not None and candidate.space_change == "Same" else "Model"
+
+
+def build_order(
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus, name: str
+) -> JobOrder:
+    """What the build Job is given: the checkpoint, the engine profile and the spaces that it may turn out to share."""
+    spec = model.spec
+    pools = [pool.registration for pool in (facts.canary, facts.serving) if pool is not None]
+    folder = f"{facts.artifacts}/models/{model.metadata.name}/{candidate.revision}"
+    active = status.active
+    founders = (Founder(space=active.space, anchors=active.anchors),) if _has_anchors(active) and active else ()
+    task = BuildTask(
+        model=model.metadata.name,
+        revision=candidate.revision,
+        number=candidate.number,
+        source=spec.source,
+        engine=EngineProfile(
+            backend=spec.engine.backend,
+            precision=spec.engine.precision,
+            max_batch=spec.engine.max_batch,
+            buckets=spec.engine.buckets,
+        ),
+        accelerator=pools[0].accelerator,
+        repositories=tuple(dict.fromkeys(pool.repository for pool in pools)),
+        artifacts=folder,
+        holdouts=spec.gate.holdouts,
+        founders=founders,
+        result_uri=result_uri(facts, name),
+    )
+    return JobOrder(name, "build", task, model.metadata, "EmbeddingModel", BUILD_DEADLINE)
+
+
+def _has_anchors(active: RevisionStatus | None) -> bool:
+    return active is not None and active.space is not None and active.anchors is not None
+
+
+def gate_order(
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    candidate: RevisionStatus,
+    attempts: int,
+    name: str,
+) -> JobOrder:
+    """What the gate Job is given: both arms through the canary pool on the same holdouts, margins and profile."""
+    assert facts.canary is not None and facts.profile is not None, "checked by the caller"  # noqa: S101
+    active = status.active
+    incumbent = (
+        Arm(revision=active.revision, encoder=active.revision, space=active.space, dimension=active.dimension)
+        if active is not None
+        else Arm(revision="lexical")
+    )
+    anchored = [item.evidence for item in (active, *status.retiring) if item is not None and item.evidence is not None]
+    task = EvaluateTask(
+        model=model.metadata.name,
+        change=change_kind(model, status),
+        incumbent=incumbent,
+        candidate=Arm(
+            revision=candidate.revision,
+            encoder=candidate.revision,
+            space=candidate.space,
+            dimension=candidate.dimension,
+        ),
+        servers=facts.canary.registration.grpc_urls,
+        holdouts=model.spec.gate.holdouts,
+        margins=model.spec.gate.margins,
+        profile=facts.profile,
+        attempts=attempts,
+        anchored=tuple(anchored[:5]),
+        embeddings=f"{facts.artifacts}/embeddings",
+        evidence_uri=f"{facts.artifacts}/evidence/{name}.json",
+        result_uri=result_uri(facts, name),
+    )
+    return JobOrder(name, "evaluate", task, model.metadata, "EmbeddingModel", GATE_DEADLINE)

@@ -1,0 +1,175 @@
+"""What a model's status says whatever the candidate's stage: settled, servers, rollback readiness, the fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from searchops.api.meta import parse_time
+from searchops.api.v1alpha1.embedding_model import FleetStatus, ModelReason, ServersStatus
+from searchops.planning.conditions import Finding, no, stamp, yes
+from searchops.planning.names import ROLLBACK_ANNOTATION
+from searchops.planning.rollout_choice import desired_of, is_active, is_paused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
+    from searchops.planning.model_facts import ModelFacts
+    from searchops.planning.servers import PoolSync
+
+
+def settled(model: EmbeddingModel, status: EmbeddingModelStatus) -> tuple[Finding, ...]:
+    """Findings where there is no candidate: promoted, or rolled back with the reason."""
+    desired = desired_of(model)
+    active = status.active
+    if is_active(status, desired) and active is not None and not _taken_back(model, status):
+        return (
+            yes("Ready", ModelReason.PROMOTED, f"{active.revision} is active"),
+            yes("Progressing", ModelReason.PROMOTED, "nothing is being rolled out"),
+        )
+    serving = f"{active.revision} stays active" if active else "tenants stay on the lexical legs"
+    refused = next(
+        (entry for entry in reversed(status.rejected) if entry.digest == desired.digest and entry.gate == desired.gate),
+        None,
+    )
+    if refused is not None:
+        message = (
+            f"{refused.revision} was refused ({refused.outcome}): {refused.reason}; {serving}; revert "
+            "spec.source, or set spec.rollout.retryToken to try the same digest again"
+        )
+        return (
+            no("Ready", ModelReason.REJECTED, message),
+            no("Progressing", ModelReason.ROLLED_BACK, message),
+            *_last_verdict(status),
+        )
+    reason = ModelReason.PAUSED if is_paused(model) else ModelReason.WAITING
+    message = f"spec.source {model.spec.source.digest[:15]}… is not being rolled out; {serving}"
+    if is_paused(model):
+        message += "; remove spec.paused or the pause annotation to go on"
+    return (no("Ready", reason, message), no("Progressing", reason, message))
+
+
+def _taken_back(model: EmbeddingModel, status: EmbeddingModelStatus) -> bool:
+    """Whether the active revision is about to go back; while it is paused nothing moves, so nothing is claimed."""
+    return status.active is not None and model.metadata.annotations.get(ROLLBACK_ANNOTATION) == status.active.revision
+
+
+def _last_verdict(status: EmbeddingModelStatus) -> tuple[Finding, ...]:
+    verdict = status.verdict
+    if verdict is None:
+        return ()
+    said = verdict_text(status)
+    if verdict.outcome in ("Pass", "Better"):
+        return (yes("GatePassed", ModelReason.PASSED, said),)
+    reason = ModelReason.REGRESSED if verdict.outcome == "Regressed" else ModelReason.INCONCLUSIVE
+    return (no("GatePassed", reason, said),)
+
+
+def verdict_text(status: EmbeddingModelStatus) -> str:
+    """The verdict in one line."""
+    verdict = status.verdict
+    if verdict is None:
+        return "no verdict"
+    return f"{verdict.outcome}: {verdict.message or verdict.reason or 'no reason given'}"
+
+
+def standing(
+    status: EmbeddingModelStatus, facts: ModelFacts, syncs: Sequence[PoolSync], now: datetime
+) -> tuple[Finding, ...]:
+    """Findings that hold whatever the stage; a stage's own of the same type replace them."""
+    findings = [_servers(facts, syncs), _rollback(status, now)]
+    if status.candidate is not None:
+        which = f"{status.active.revision} serves" if status.active is not None else "tenants serve the lexical legs"
+        message = f"{status.candidate.revision} is on its way; meanwhile {which}"
+        findings.append(no("Ready", ModelReason.PROGRESSING, message))
+        findings.append(yes("Progressing", ModelReason.PROGRESSING, message))
+    return tuple(findings)
+
+
+def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
+    if not syncs:
+        return no(
+            "ServersInSync",
+            ModelReason.POOL_NOT_FOUND,
+            "spec.serving names no registered pool; create a Secret labelled searchops.dev/pool in the operator's "
+            "namespace",
+        )
+    problems = [problem for sync in syncs for problems in sync.missing.values() for problem in problems]
+    if problems:
+        return no("ServersInSync", ModelReason.OUT_OF_SYNC, "; ".join(dict.fromkeys(problems)))
+    total = sum(sync.total for sync in syncs)
+    if total == 0:
+        return no("ServersInSync", ModelReason.OUT_OF_SYNC, "the pools have no server: check the pools' Secrets")
+    extra = len({action.server.url for sync in syncs for action in sync.unloads})
+    if extra:
+        message = f"{extra} of {total} servers hold revisions that nobody needs any more; they are unloaded"
+        return no("ServersInSync", ModelReason.OUT_OF_SYNC, message)
+    if facts.unread_tenants:
+        message = (
+            f"{total} of {total} servers hold what they should; nothing is unloaded until the bindings of "
+            f"{facts.unread_tenants} tenants are read"
+        )
+        return yes("ServersInSync", ModelReason.IN_SYNC, message)
+    return yes("ServersInSync", ModelReason.IN_SYNC, f"{total} of {total} servers hold exactly what they should")
+
+
+def _rollback(status: EmbeddingModelStatus, now: datetime) -> Finding:
+    if status.active is None:
+        return no("RollbackReady", ModelReason.NOTHING_PROMOTED, "nothing is promoted yet: tenants serve lexical legs")
+    warm = [item for item in status.retiring if item.retire_after and parse_time(item.retire_after) > now]
+    if not warm:
+        return no(
+            "RollbackReady",
+            ModelReason.NO_EARLIER_REVISION,
+            "no earlier revision is warm: going back means another build, gate and re-embedding of every tenant",
+        )
+    newest = warm[-1]
+    return yes("RollbackReady", ModelReason.WARM, f"{newest.revision} stays loaded until {newest.retire_after}")
+
+
+def fleet_status(status: EmbeddingModelStatus, facts: ModelFacts) -> FleetStatus:
+    """Counters over the tenants that name the model; bound means bound to what is being rolled out or active."""
+    target = status.candidate if status.wave is not None and status.candidate is not None else status.active
+    bound = sum(1 for tenant in facts.tenants if target is not None and tenant.bound == target.revision)
+    return FleetStatus(
+        total=len(facts.tenants),
+        bound=bound,
+        rebuilding=sum(tenant.rebuilding for tenant in facts.tenants),
+        reverted=sum(tenant.failed for tenant in facts.tenants),
+        held=sum(tenant.held for tenant in facts.tenants),
+    )
+
+
+def report(
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    findings: Sequence[Finding],
+    syncs: Sequence[PoolSync],
+    now: datetime,
+) -> EmbeddingModelStatus:
+    """The status to write: counters, conditions and, where there is no candidate, the phase."""
+    servers = ServersStatus(total=sum(sync.total for sync in syncs), in_sync=sum(sync.in_sync for sync in syncs))
+    merged = {finding.type: finding for finding in (*standing(status, facts, syncs, now), *findings)}
+    return stamped(
+        model, status.model_copy(update={"tenants": fleet_status(status, facts), "servers": servers}), merged, now
+    )
+
+
+def stamped(
+    model: EmbeddingModel, status: EmbeddingModelStatus, findings: dict[str, Finding], now: datetime
+) -> EmbeddingModelStatus:
+    """The status with these findings as its conditions and this generation as observed."""
+    generation = model.metadata.generation
+    update: dict[str, object] = {
+        "observed_generation": generation,
+        "conditions": stamp(findings.values(), model.status.conditions, generation, now),
+    }
+    ready = findings.get("Ready")
+    if ready is not None and status.candidate is None:
+        paused = ready.reason in (ModelReason.PAUSED, ModelReason.STATE_UNKNOWN)
+        waiting = ready.reason == ModelReason.WAITING
+        settled_phase = "Promoted" if ready.status == "True" else "RolledBack"
+        update["phase"] = "Paused" if paused else "Pending" if waiting else settled_phase
+    return status.model_copy(update=update)
