@@ -1,0 +1,56 @@
+"""No key and no token in anything that people or other programs read; no call that the chart's rights do not allow."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from searchops_sandbox.leaks import leaks, secrets_of
+
+if TYPE_CHECKING:
+    from searchops_sandbox.fleet import Fleet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def test_no_secret_is_in_a_status_an_event_or_a_log(fleet: Fleet, merchants: tuple[str, str, str]) -> None:
+    sandbox = fleet.platform.sandbox
+    secrets = await secrets_of(sandbox)
+    assert {"cell eu-1", "merchants-e2e/alpha-storefront.token"} <= set(secrets)
+    assert any("kubeconfig" in where for where in secrets)
+    assert {"operator.log", "gateway.log", "qdrant.log"} <= {log.name for log in sandbox.folder.rglob("*.log")}
+    assert await leaks(sandbox) == []
+
+
+async def test_a_secret_that_leaks_is_found(fleet: Fleet, merchants: tuple[str, str, str]) -> None:
+    planted = fleet.platform.sandbox.folder / "planted.log"
+    planted.write_text(f"the key is {fleet.platform.sandbox.cells['eu-1'].api_key}\n")
+    try:
+        found = await leaks(fleet.platform.sandbox)
+    finally:
+        planted.unlink()
+    assert [one for one in found if one.startswith("cell eu-1 in")]
+
+
+async def test_the_operator_asks_for_nothing_that_its_chart_does_not_allow(
+    fleet: Fleet, merchants: tuple[str, str, str]
+) -> None:
+    lines = _log(fleet)
+    assert any('"leading"' in line for line in lines), "the log of another operator"
+    refused = [line for line in lines if "forbidden" in line.lower() or re.search(r"\b403\b", line)]
+    assert refused == []
+
+
+async def test_the_operators_log_has_no_failure_that_nobody_foresaw(
+    fleet: Fleet, merchants: tuple[str, str, str]
+) -> None:
+    lines = _log(fleet)
+    assert {json.loads(line)["level"] for line in lines} >= {"info"}
+    assert [line for line in lines if "Traceback" in line or '"level": "critical"' in line] == []
+
+
+def _log(fleet: Fleet) -> list[str]:
+    return (fleet.platform.sandbox.folder / "operator.log").read_text().splitlines()
