@@ -11,9 +11,10 @@ from searchops.api.meta import API_VERSION
 from searchops.api.tasks import ANSWER, SliceResult
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import reindex as planner
+from searchops.planning.binding_state import read_bindings
 from searchops.planning.jobs import check_template, job_manifest
 from searchops.planning.names import alias_name, generation_of, side_alias
-from searchops.planning.tenant_binding import read_bindings
+from searchops.planning.reindex_report import worker_name
 from searchops.runtime.errors import Terminal, Transient
 from searchops.runtime.key import Key
 from searchops.runtime.result import Result
@@ -100,6 +101,8 @@ class ReindexController:
             raise Terminal("InvalidSpec", f"the object does not parse: {error.errors()[0]['msg']}") from error
         assert job is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
         facts = await self._gather(job)
+        if facts.worker is None:
+            self._started.discard(key)
         plan = planner.plan_reindex(job, facts, self._clock())
         for action in plan.actions:
             await self._act(cached, facts, action)
@@ -126,10 +129,11 @@ class ReindexController:
     async def _gather(self, job: ReindexJob) -> ReindexFacts:
         key = Key(job.metadata.namespace, job.spec.tenant)
         tenant = self._tenant(key)
-        name = planner.worker_name(job.metadata)
+        name = worker_name(job.metadata)
         worker = await self._ports.jobs.get(name)
         facts = planner.ReindexFacts(
             tenant=tenant,
+            tenant_unreadable=tenant is None and key in self._tenants,
             artifacts=self._settings.artifacts,
             worker=worker,
             template=check_template(

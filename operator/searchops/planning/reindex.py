@@ -10,36 +10,38 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from searchops.api.meta import format_time, parse_duration, parse_time
-from searchops.api.tasks import CellAddress, ReindexTask, SliceResult
-from searchops.api.v1alpha1.reindex_job import (
-    CostStatus,
-    JobPhase,
-    ProgressStatus,
-    ReindexJobStatus,
-    ReindexReason,
-    StrategyStatus,
-    TargetStatus,
+from searchops.api.meta import parse_duration, parse_time
+from searchops.api.tasks import (
+    EXIT_BAD_MODEL,
+    EXIT_SOURCE_UNREADABLE,
+    EXIT_TOO_MANY_FAILURES,
+    CellAddress,
+    ReindexTask,
+    SliceResult,
 )
-from searchops.planning.conditions import Finding, find, holds, no, stamp, yes
+from searchops.api.v1alpha1.reindex_job import JobPhase, ReindexReason
+from searchops.planning.conditions import Finding, holds, no, yes
 from searchops.planning.jobs import JobOrder, TemplateProblem
-from searchops.planning.names import FINALIZER, job_name
+from searchops.planning.names import FINALIZER
+from searchops.planning.reindex_report import progress_of, report, worker_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
-    from searchops.api.meta import ObjectMeta
     from searchops.api.observed import CellRegistration, CollectionState, JobState
     from searchops.api.retrieval import Binding
-    from searchops.api.v1alpha1.reindex_job import ReindexJob
+    from searchops.api.v1alpha1.reindex_job import ReindexJob, ReindexJobStatus
     from searchops.api.v1alpha1.search_tenant import SearchTenant
 
 POLL_SECONDS = 5.0
 QUEUE_POLL_SECONDS = 10.0
-PROGRESS_INTERVAL = timedelta(seconds=10)
 SAMPLE_COSINE = 0.9999
 """A stored vector against a fresh encoding: batch shapes move real encoders by about 1e-6."""
+EXIT_REASONS = {
+    EXIT_BAD_MODEL: ReindexReason.BAD_MODEL,
+    EXIT_TOO_MANY_FAILURES: ReindexReason.TOO_MANY_FAILURES,
+    EXIT_SOURCE_UNREADABLE: ReindexReason.SOURCE_UNREADABLE,
+}
 FINISHED: tuple[JobPhase, ...] = ("Switched", "Failed", "Cancelled")
 
 
@@ -48,6 +50,7 @@ class ReindexFacts:
     """Everything that a pass over one ReindexJob read.
 
     Attributes:
+        tenant_unreadable: the tenant is there, and does not parse.
         pending: the side under construction, from the metadata of the live collection.
         source: the live collection.
         target: the collection that is written (the same for NamedVector).
@@ -75,6 +78,7 @@ class ReindexFacts:
     fleet_running: int = 0
     fleet_limit: int = 32
     source_allowed: bool = True
+    tenant_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +123,6 @@ class ReindexPlan:
     requeue_after: float | None = None
 
 
-def worker_name(metadata: ObjectMeta) -> str:
-    """The worker Job's name: a function of the ReindexJob's uid alone."""
-    return job_name("reindex", metadata.uid)
-
-
 def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
     """Decide what a ReindexJob needs."""
     name = worker_name(job.metadata)
@@ -139,17 +138,33 @@ def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> Reindex
     blocked = _blocked(job, facts, now)
     if blocked is not None:
         return blocked
+    if holds(job.status.conditions, "Verified"):
+        finding = no("Switched", ReindexReason.WAITING, "verified; the tenant switches")
+        return ReindexPlan((), report(job, facts, now, "Verified", (finding, _not_ready(finding))), POLL_SECONDS)
     if facts.worker is None:
         return _queue(job, facts, now, name)
     if facts.worker.failure:
         return _worker_failed(job, facts, now)
     if facts.worker.complete:
         return _verify(job, facts, now)
-    phase: JobPhase = "Queued" if facts.worker.suspended else "Embedding"
-    reason = ReindexReason.QUEUED if facts.worker.suspended else ReindexReason.EMBEDDING
-    message = f"Job {name}: {facts.documents - (facts.lacking or 0)} of {facts.documents} documents are embedded"
-    finding = no("Embedded", reason, message if not facts.worker.suspended else f"Job {name} is suspended by its queue")
-    return ReindexPlan((), _status(job, facts, now, phase, (finding, _not_ready(finding))), POLL_SECONDS)
+    if job.status.job is None:
+        return _create(job, facts, now, name)
+    if facts.worker.suspended:
+        finding = no("Embedded", ReindexReason.QUEUED, f"Job {name} is suspended by its queue")
+        return ReindexPlan((), report(job, facts, now, "Queued", (finding, _not_ready(finding))), POLL_SECONDS)
+    return ReindexPlan((), _embedding(job, facts, now, name), POLL_SECONDS)
+
+
+def _embedding(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> ReindexJobStatus:
+    """Work under way: the message carries the counters of the status, which are throttled."""
+    progress, _ = progress_of(job, facts, "Embedding", now)
+    seen = (
+        "how many documents are embedded is unknown"
+        if progress is None
+        else f"{progress.embedded} of {progress.documents} documents are embedded"
+    )
+    finding = no("Embedded", ReindexReason.EMBEDDING, f"Job {name}: {seen}")
+    return report(job, facts, now, "Embedding", (finding, _not_ready(finding)))
 
 
 def _finished(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
@@ -166,10 +181,14 @@ def _finished(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPla
 def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan | None:
     """Whatever stands before the work; None where it may go on."""
     tenant = facts.tenant
+    if facts.tenant_unreadable:
+        message = f"spec.tenant {job.spec.tenant!r} does not parse; look at its Ready condition"
+        return _waiting(job, facts, now, ReindexReason.WAITING, message)
     if tenant is None:
-        return _waiting(
-            job, facts, now, ReindexReason.TENANT_NOT_FOUND, f"spec.tenant {job.spec.tenant!r} does not exist"
-        )
+        message = f"spec.tenant {job.spec.tenant!r} does not exist"
+        if _has_begun(job, facts):
+            return _cancelled(job, facts, now, message)
+        return _waiting(job, facts, now, ReindexReason.TENANT_NOT_FOUND, message)
     bound = tenant.status.binding.revision if tenant.status.binding is not None else None
     named = tenant.status.rebuild.reindex_job if tenant.status.rebuild is not None else None
     if named != job.metadata.name:
@@ -179,16 +198,16 @@ def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
                 yes("Complete", ReindexReason.COMPLETE, "verified and switched"),
                 yes("Ready", ReindexReason.COMPLETE, "verified and switched"),
             )
-            return ReindexPlan((), _status(job, facts, now, "Switched", findings, finished=True), 0.0)
-        if facts.worker is not None or job.status.started_at is not None:
+            return ReindexPlan((), report(job, facts, now, "Switched", findings, finished=True), 0.0)
+        if _has_begun(job, facts):
             message = f"tenant {tenant.metadata.name} does not wait for this job any more (it names {named or 'none'})"
-            finding = no("Ready", ReindexReason.CANCELLED, message)
-            stop = (DeleteWorker(facts.worker.name),) if facts.worker is not None else ()
-            return ReindexPlan(stop, _status(job, facts, now, "Cancelled", (finding,), finished=True), 0.0)
+            return _cancelled(job, facts, now, message)
         message = f"tenant {tenant.metadata.name} names {named or 'no ReindexJob'} in status.rebuild, not this one"
         return _waiting(job, facts, now, ReindexReason.NOT_NAMED_BY_TENANT, message)
+    if holds(job.status.conditions, "Verified"):
+        return None
     if job.spec.suspend:
-        return _waiting(job, facts, now, ReindexReason.SUSPENDED, "spec.suspend is true")
+        return _suspended(job, facts, now)
     if not facts.source_allowed:
         message = f"spec.source.uri {job.spec.source.uri}: its prefix is not allowed for this namespace by the settings"
         return _waiting(job, facts, now, ReindexReason.SOURCE_NOT_ALLOWED, message)
@@ -199,9 +218,34 @@ def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
     return None
 
 
+def _has_begun(job: ReindexJob, facts: ReindexFacts) -> bool:
+    return facts.worker is not None or job.status.started_at is not None
+
+
+def _cancelled(job: ReindexJob, facts: ReindexFacts, now: datetime, message: str) -> ReindexPlan:
+    finding = no("Ready", ReindexReason.CANCELLED, message)
+    stop = (DeleteWorker(facts.worker.name),) if facts.worker is not None else ()
+    return ReindexPlan(stop, report(job, facts, now, "Cancelled", (finding,), finished=True), 0.0)
+
+
+def _suspended(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    """Hold the work: the Job goes, its cursors stay, and the next one goes on from there."""
+    finding = no("Prepared", ReindexReason.SUSPENDED, "spec.suspend is true")
+    over = facts.worker is None or facts.worker.complete or bool(facts.worker.failure)
+    stop = () if over or facts.worker is None else (DeleteWorker(facts.worker.name),)
+    status = report(job, facts, now, "Pending", (finding, _not_ready(finding)))
+    return ReindexPlan(stop, status if over else status.model_copy(update={"job": None}), QUEUE_POLL_SECONDS)
+
+
 def _waiting(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
-    finding = no("Prepared", reason, message)
-    return ReindexPlan((), _status(job, facts, now, "Pending", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+    """Wait for something else; work that is under way goes on and keeps its phase, because it still counts."""
+    phase: JobPhase = "Pending"
+    findings = [no("Ready", reason, message)]
+    if facts.worker is not None and job.status.phase is not None:
+        phase = job.status.phase
+    else:
+        findings.append(no("Prepared", reason, message))
+    return ReindexPlan((), report(job, facts, now, phase, findings), QUEUE_POLL_SECONDS)
 
 
 def _not_ready(finding: Finding) -> Finding:
@@ -219,21 +263,24 @@ def _queue(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Re
             f"{facts.fleet_limit} of the fleet are running"
         )
         finding = no("Prepared", ReindexReason.QUEUED, message)
-        return ReindexPlan((), _status(job, facts, now, "Queued", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+        return ReindexPlan((), report(job, facts, now, "Queued", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+    return _create(job, facts, now, name)
+
+
+def _create(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> ReindexPlan:
+    """Create the Job and its Secret; again until the status says that both are there, which changes nothing twice."""
     order = _order(job, facts, now, name)
-    findings = (
-        yes("Prepared", ReindexReason.PREPARED, "the target side is there and every gateway writes both"),
-        no("Embedded", ReindexReason.EMBEDDING, f"Job {name} is created"),
-        no("Ready", ReindexReason.EMBEDDING, f"Job {name} is created"),
-    )
+    made = no("Embedded", ReindexReason.EMBEDDING, f"Job {name} is created")
+    prepared = yes("Prepared", ReindexReason.PREPARED, "the target side is there and every gateway writes both")
+    findings = (prepared, made, _not_ready(made))
     create = CreateWorker(order, job.spec.worker.pod_template)
-    return ReindexPlan((create,), _status(job, facts, now, "Embedding", findings, started=True), POLL_SECONDS)
+    status = report(job, facts, now, "Embedding", findings, started=True, created=True)
+    return ReindexPlan((create,), status, POLL_SECONDS)
 
 
 def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> JobOrder:
     """The worker's task, and a token on exactly the collections it names: `r` source, `prw` target."""
-    assert facts.pending is not None and facts.source is not None  # noqa: S101 - checked by _blocked
-    assert facts.target is not None and facts.cell is not None  # noqa: S101 - checked by _blocked
+    assert facts.pending and facts.source and facts.target and facts.cell  # noqa: S101 - checked by _blocked
     named = facts.source.name == facts.target.name
     deadline = parse_duration(job.spec.budget.deadline)
     access = [{"collection": facts.target.name, "access": "prw"}]
@@ -281,13 +328,14 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
 
 def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
     """Exact counts of the database and sampled re-encodings of the workers; unknown is never success."""
-    if holds(job.status.conditions, "Verified"):
-        finding = no("Switched", ReindexReason.WAITING, "verified; the tenant switches")
-        return ReindexPlan((), _status(job, facts, now, "Verified", (finding, _not_ready(finding))), POLL_SECONDS)
     failed = sum(item.failed for item in facts.slices)
     if len(facts.slices) < job.spec.slices:
         message = f"{len(facts.slices)} of {job.spec.slices} slices left an answer though the Job is complete"
         return _failed(job, facts, now, ReindexReason.WORKER_FAILED, message)
+    refused = next((item for item in facts.slices if item.exit_code), None)
+    if refused is not None:
+        message = f"slice {refused.slice} answered with exit code {refused.exit_code}: {refused.message}"
+        return _failed(job, facts, now, EXIT_REASONS.get(refused.exit_code, ReindexReason.WORKER_FAILED), message)
     limit = facts.documents * float(job.spec.failures.max_percent) / 100
     if failed > limit:
         message = (
@@ -296,7 +344,11 @@ def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
         )
         return _failed(job, facts, now, ReindexReason.TOO_MANY_FAILURES, message)
     cosines = [item.sample_min_cosine for item in facts.slices if item.sample_min_cosine is not None]
-    if cosines and min(cosines) < SAMPLE_COSINE:
+    dense = facts.pending is not None and facts.pending.vector is not None
+    if dense and not cosines and any(item.embedded for item in facts.slices):
+        message = "documents were embedded, but no stored vector was compared with a fresh encoding"
+        return _failed(job, facts, now, ReindexReason.WORKER_FAILED, message)
+    if not all(cosine >= SAMPLE_COSINE for cosine in cosines):
         message = (
             f"a stored vector and a fresh encoding have cosine {min(cosines):.6f}, wanted at least {SAMPLE_COSINE}"
         )
@@ -308,12 +360,12 @@ def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
         if facts.worker is not None and _age(facts.worker.completion_time, now) > timedelta(minutes=5):
             return _failed(job, facts, now, ReindexReason.COUNT_MISMATCH, message)
         finding = no("Verified", ReindexReason.COUNT_MISMATCH, message)
-        return ReindexPlan((), _status(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
+        return ReindexPlan((), report(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
     target = facts.target
     if target is None or target.pending_updates or target.status not in ("green", "grey", "yellow"):
         seen = "unknown" if target is None else f"{target.pending_updates} updates queued, status {target.status}"
         finding = no("Indexed", ReindexReason.INDEXING, f"the target is still being indexed ({seen})")
-        return ReindexPlan((), _status(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
+        return ReindexPlan((), report(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
     said = f"{facts.documents - failed} of {facts.documents} documents, {failed} dead-lettered, counted exactly"
     findings = (
         yes("Embedded", ReindexReason.EMBEDDED, said),
@@ -325,7 +377,7 @@ def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
         ),
         no("Ready", ReindexReason.WAITING, "verified; the tenant switches"),
     )
-    return ReindexPlan((), _status(job, facts, now, "Verified", findings), POLL_SECONDS)
+    return ReindexPlan((), report(job, facts, now, "Verified", findings), POLL_SECONDS)
 
 
 def _age(text: str, now: datetime) -> timedelta:
@@ -339,96 +391,11 @@ def _worker_failed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> Reind
         return _failed(job, facts, now, ReindexReason.DEADLINE_EXCEEDED, message)
     told = next((item for item in facts.slices if item.exit_code), None)
     message = told.message if told is not None else f"{facts.worker.failure_reason}: {facts.worker.failure}"
-    reason = {
-        50: ReindexReason.BAD_MODEL,
-        51: ReindexReason.TOO_MANY_FAILURES,
-        52: ReindexReason.SOURCE_UNREADABLE,
-    }.get(told.exit_code if told is not None else 0, ReindexReason.WORKER_FAILED)
+    reason = EXIT_REASONS.get(told.exit_code if told is not None else 0, ReindexReason.WORKER_FAILED)
     return _failed(job, facts, now, reason, message)
 
 
 def _failed(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
     said = f"{message}; the old binding is untouched"
     findings = (no("Verified", reason, said), no("Complete", reason, said), no("Ready", reason, said))
-    return ReindexPlan((), _status(job, facts, now, "Failed", findings, finished=True), 0.0)
-
-
-def _status(
-    job: ReindexJob,
-    facts: ReindexFacts,
-    now: datetime,
-    phase: JobPhase,
-    findings: Sequence[Finding],
-    *,
-    started: bool = False,
-    finished: bool = False,
-) -> ReindexJobStatus:
-    generation = job.metadata.generation
-    stamped = stamp(findings, job.status.conditions, generation, now)
-    seen = {condition.type for condition in stamped}
-    kept = tuple(item for item in job.status.conditions if item.type not in seen)
-    progress, at = _progress(job, facts, phase, now)
-    update: dict[str, object] = {
-        "observed_generation": generation,
-        "phase": phase,
-        "conditions": tuple(sorted((*stamped, *kept), key=lambda item: item.type)),
-        "job": worker_name(job.metadata) if facts.worker is not None or started else job.status.job,
-        "progress": progress,
-        "progress_at": at,
-        "cost": _cost(job, facts, now),
-    }
-    if facts.pending is not None and facts.target is not None and facts.source is not None:
-        named = facts.source.name == facts.target.name
-        why = (
-            "the live vector is small enough to be joined by a second one"
-            if named
-            else "schema or size needs a new generation"
-        )
-        update["strategy"] = StrategyStatus(chosen="NamedVector" if named else "BlueGreen", reason=why)
-        update["target"] = TargetStatus(collection=facts.target.name, vector=facts.pending.vector)
-    if started or (facts.worker is not None and job.status.started_at is None):
-        update["started_at"] = format_time(now)
-    if finished:
-        update["finished_at"] = format_time(now)
-    return job.status.model_copy(update=update)
-
-
-def _progress(
-    job: ReindexJob, facts: ReindexFacts, phase: JobPhase, now: datetime
-) -> tuple[ProgressStatus | None, str | None]:
-    """Counters, at most every 10 s, and once more when the phase moves."""
-    before, at = job.status.progress, job.status.progress_at
-    if facts.lacking is None or facts.source is None:
-        return before, at
-    fresh = at is None or now - parse_time(at) >= PROGRESS_INTERVAL or job.status.phase != phase
-    if before is not None and not fresh:
-        return before, at
-    failed = sum(item.failed for item in facts.slices)
-    done = max(0, facts.documents - facts.lacking)
-    started = parse_time(job.status.started_at) if job.status.started_at else now
-    elapsed = max(1.0, (now - started).total_seconds())
-    rate = (
-        int(done / elapsed)
-        if facts.lacking
-        else (before.points_per_second if before is not None else int(done / elapsed))
-    )
-    left = facts.lacking // rate if rate and facts.lacking else 0
-    percent = 100 if facts.documents == 0 else done * 100 // facts.documents
-    progress = ProgressStatus(
-        documents=facts.documents,
-        embedded=done,
-        failed=failed,
-        points_per_second=rate,
-        eta_seconds=left if rate else None,
-        percent=percent,
-    )
-    if before == progress:
-        return before, at
-    return progress, format_time(now)
-
-
-def _cost(job: ReindexJob, facts: ReindexFacts, now: datetime) -> CostStatus | None:
-    seconds = int(sum(item.seconds for item in facts.slices))
-    if not facts.slices or find(job.status.conditions, "Verified") is None:
-        return job.status.cost
-    return CostStatus(gpu_seconds=seconds)
+    return ReindexPlan((), report(job, facts, now, "Failed", findings, finished=True), 0.0)

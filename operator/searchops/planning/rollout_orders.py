@@ -98,7 +98,9 @@ def gate_order(
         if active is not None
         else Arm(revision="lexical")
     )
-    anchored = [item.evidence for item in (active, *status.retiring) if item is not None and item.evidence is not None]
+    anchored = [
+        item.evidence for item in (active, *reversed(status.retiring)) if item is not None and item.evidence is not None
+    ]
     task = EvaluateTask(
         model=model.metadata.name,
         change=change_kind(model, status),
