@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import structlog
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError as SourceError
@@ -13,6 +14,19 @@ from searchops_workers.gateway.settings import GatewaySettings, SettingsError
 
 EXIT_SETTINGS = 2
 DRAIN_SECONDS = 15
+
+
+def configure_logging() -> None:
+    """One JSON object a line on standard error; tracebacks without local variables, which hold merchants' tokens."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def serve(settings: GatewaySettings | None = None) -> int:
@@ -28,6 +42,7 @@ def serve(settings: GatewaySettings | None = None) -> int:
     except (SettingsError, SourceError) as error:
         print(str(error), file=sys.stderr)
         return EXIT_SETTINGS
+    configure_logging()
     uvicorn.run(
         app,
         host=chosen.host,
