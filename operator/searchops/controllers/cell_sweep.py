@@ -48,7 +48,11 @@ class CellSweep:
     async def run_once(self) -> int:
         """Sweep every cell; one that fails holds back no other. Returns how many collections were dropped."""
         dropped = 0
-        cluster = await self._objects.cluster_uid()
+        try:
+            cluster = await self._objects.cluster_uid()
+        except ReconcileError as error:
+            logger.warning("no cell was swept; it is tried next time", extra={"error": str(error)})
+            return 0
         for name, registration in sorted(self._directory.cells().items()):
             try:
                 state = await self._cells.survey(registration)
@@ -71,16 +75,20 @@ class CellSweep:
         due = tombstones_due(self._fleet, tuple(item for item in described if item is not None), self._clock())
         dropped = 0
         for collection in due:
-            namespace, name = collection.metadata[KEY_NAMESPACE], collection.metadata[KEY_NAME]
-            if await self._objects.get("searchtenants", namespace, name) is not None:
-                continue
-            async with (
-                self._dependencies.slot(f"cell/{cell.name}"),
-                irreversible(f"drop {collection.name}", self._lease_left),
-            ):
-                await self._ddl.drop_collection(cell, collection.name)
-            logger.info(
-                "dropped a deleted tenant's collection", extra={"cell": cell.name, "collection": collection.name}
-            )
-            dropped += 1
+            async with self._dependencies.slot(f"cell/{cell.name}"):
+                dropped += await self._drop(cell, collection.name)
         return dropped
+
+    async def _drop(self, cell: CellRegistration, collection: str) -> bool:
+        """Drop what is due still, now that nobody else writes the cell: waiting for it may have taken long."""
+        found = await self._cells.describe(cell, collection)
+        due = tombstones_due(self._fleet, (found,) if found is not None else (), self._clock())
+        if not due:
+            return False
+        namespace, name = due[0].metadata[KEY_NAMESPACE], due[0].metadata[KEY_NAME]
+        if await self._objects.get("searchtenants", namespace, name) is not None:
+            return False
+        async with irreversible(f"drop {collection}", self._lease_left):
+            await self._ddl.drop_collection(cell, collection)
+        logger.info("dropped a deleted tenant's collection", extra={"cell": cell.name, "collection": collection})
+        return True
