@@ -115,7 +115,7 @@ def on_job(watched: Watched, raw: Mapping[str, Any]) -> None:
 
 
 def on_registration(watched: Watched, changed: bool) -> None:
-    """A cell or pool changed: every model looks at its servers, every tenant at its cell, at the lower priority."""
+    """A cell or pool changed: every model looks at its servers and, with less hurry, every tenant at its cell."""
     if not changed:
         return
     for key in watched.models.keys():  # noqa: SIM118 - a cache is no mapping
@@ -125,7 +125,7 @@ def on_registration(watched: Watched, changed: bool) -> None:
 
 
 def on_template(watched: Watched, event_type: str | None, raw: Mapping[str, Any]) -> None:
-    """A PodTemplate; models and ReindexJobs that wait for it look again."""
+    """A PodTemplate; models that wait for it look again, and ReindexJobs do so every few seconds."""
     name = raw["metadata"]["name"]
     if event_type == "DELETED":
         watched.templates.pop(name, None)

@@ -107,7 +107,7 @@ class Operator:
         self._api = api
         self._telemetry = Telemetry()
         self._dependencies = Dependencies(rng=random.Random())  # noqa: S311 - jitter, no secret
-        self._bucket = TokenBucket(settings.writes_per_second, int(settings.writes_per_second))
+        self._bucket = TokenBucket(settings.writes_per_second, max(1, int(settings.writes_per_second)))
         self._objects = KubeObjects(api)
         self._cells = QdrantCells()
         self._servers = TritonServers()
@@ -247,7 +247,9 @@ class Operator:
         runner = await self._serve()
         tasks: list[asyncio.Task[Any]] = []
         try:
-            await asyncio.gather(*(flag.wait() for flag in ready))
+            if not await _all_set(ready, watches):
+                logger.critical("a watch ended before it began; see the lines above", extra={"part": "watch"})
+                return 1
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
@@ -390,6 +392,20 @@ class Operator:
         for part in (self._cells, self._servers, self._api):
             with contextlib.suppress(Exception):
                 await part.close()
+
+
+async def _all_set(flags: list[asyncio.Event], watches: list[asyncio.Task[None]]) -> bool:
+    """Wait for every flag; False where a watch ends first: nothing would ever set its flag then."""
+    waiting: asyncio.Future[Any] = asyncio.gather(*(flag.wait() for flag in flags))
+    parts: list[asyncio.Future[Any]] = [waiting, *watches]
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        return True
+    waiting.cancel()
+    for watch in watches:
+        if watch.done() and not watch.cancelled() and (error := watch.exception()) is not None:
+            logger.critical("a watch failed at its start", exc_info=error)
+    return False
 
 
 def _model_of(cached: CachedObject) -> tuple[str, ...]:
