@@ -160,8 +160,15 @@ def _material(reference: HoldoutReference, work: Path) -> Material | str:
     content = read_bytes(source) if "://" in source else (folder / source).read_bytes()
     digest = bytes_digest(content).removeprefix("sha256:")
     wanted = holdout.catalogue.sha256.removeprefix("sha256:")
-    products = tuple(product_of(json.loads(line)) for line in content.splitlines() if line.strip())
-    return Material(holdout, products, (HashCheck("catalogue", wanted, digest),))
+    if digest != wanted:
+        return f"gate.holdouts[{reference.name}]: catalogue {source}: seen sha256 {digest}, wanted {wanted}; restore it"
+    products = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            products += [product_of(json.loads(line))] if line.strip() else []
+        except ValueError as error:
+            return f"gate.holdouts[{reference.name}]: catalogue {source}:{number}: {error}; wanted one product a line"
+    return Material(holdout, tuple(products), (HashCheck("catalogue", wanted, digest),))
 
 
 def _anchors(task: EvaluateTask, holdout: Holdout) -> Any:
