@@ -28,7 +28,7 @@ from searchops.runtime.errors import ReconcileError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_show_locals=False, help=__doc__)
 EXIT_NOT_READY = 1
 EXIT_NO_ANSWER = 3
 KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "reindexjobs"}
