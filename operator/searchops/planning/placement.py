@@ -58,14 +58,15 @@ def place(
         grants: placements per cell that no read shows yet.
         identity_ok: whether the cell's identity is ours (or unclaimed).
     """
+    cells = sorted(cells, key=lambda cell: cell.name)
     owners = [cell.name for cell in cells if cell.reachable and alias in cell.aliases]
     if owners:
-        return Placed(sorted(owners)[0])
+        return Placed(owners[0])
     matching = [cell for cell in cells if selector.matches(dict(cell.registration.labels))]
     if not matching:
         return NotPlaced(
             f"spec.placement.cellSelector {selector.to_wire()} matches none of the {len(cells)} cells "
-            f"({', '.join(sorted(cell.name for cell in cells)) or 'none'}); label a cell's Secret or change it",
+            f"({', '.join(cell.name for cell in cells) or 'none'}); label a cell's Secret or change it",
             no_match=True,
         )
     silent = [cell for cell in matching if not cell.reachable]
