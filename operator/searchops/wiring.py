@@ -402,6 +402,8 @@ async def _all_set(flags: list[asyncio.Event], watches: list[asyncio.Task[None]]
     if waiting.done():
         return True
     waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
     for watch in watches:
         if watch.done() and not watch.cancelled() and (error := watch.exception()) is not None:
             logger.critical("a watch failed at its start", exc_info=error)
