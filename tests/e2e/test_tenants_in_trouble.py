@@ -40,7 +40,7 @@ async def test_an_indexed_line_that_is_not_json_is_named_and_the_others_are_writ
     (rejected,) = answer["rejected"]
     assert rejected["index"] == 1
     assert "'{not json'" in rejected["detail"]
-    assert "wanted one JSON object a line" in rejected["detail"]
+    assert "wanted one object a line" in rejected["detail"]
     assert await fleet.hits("beta") == before
 
 
