@@ -26,7 +26,7 @@ from searchops.planning.model_facts import (
 )
 from searchops.planning.names import FINALIZER, model_parts, revision_name
 from searchops.planning.rollout import plan_model
-from searchops.planning.rollout_choice import desired_of, gate_digest
+from searchops.planning.rollout_choice import desired_of, gate_digest, gate_passed
 from searchops.planning.rollout_orders import build_job_name, gate_job_name
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -125,10 +125,11 @@ def pool(name: str, *servers: ServerState, inference: dict[tuple[str, str], str]
 
 
 def facts_of(model: EmbeddingModel, **update: Any) -> ModelFacts:
-    """Facts in which every server holds everything that the status names, and no Job is there."""
+    """Facts in which every server holds what the status names (the candidate where it may be), and no Job is there."""
     status = model.status
     known = [item for item in (status.active, status.candidate, *status.retiring) if item is not None]
-    names = [item.revision for item in known if item.engine_key]
+    let_through = gate_passed(status) and model.spec.gate.mode == "Enforce"
+    names = [item.revision for item in known if item.engine_key and (item != status.candidate or let_through)]
     on_canary = [item.revision for item in (status.active, status.candidate) if item is not None and item.engine_key]
     candidate, build, gate = status.candidate, None, None
     if candidate is not None and candidate.engine_key is None:
