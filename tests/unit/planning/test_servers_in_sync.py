@@ -129,14 +129,11 @@ def test_what_a_binding_names_is_always_wanted(
 @given(st.dictionaries(st.sampled_from([*model_parts(ONE), *model_parts(TWO)]), st.sampled_from(STATES)))
 def test_a_server_converges_on_the_wanted_set(models: dict[str, str]) -> None:
     """Doing what is said, again and again, ends with the wanted parts ready and nothing more of ours."""
+    settled = {"LOADING": "READY", "UNLOADING": "UNAVAILABLE"}
     for _ in range(4):
-        models = {
-            name: {"LOADING": "READY", "UNLOADING": "UNAVAILABLE"}.get(state, state) for name, state in models.items()
-        }
-        state = server("s1", models=dict(models))
-        facts: PoolFacts = pool("p", state)
-        sync = sync_pool("shop", facts, (ONE,))
-        for action in (*sync.unloads, *sync.loads):
-            models[action.model] = "READY" if isinstance(action, LoadModel) else "UNAVAILABLE"
+        models = {name: settled.get(state, state) for name, state in models.items()}
+        sync = sync_pool("shop", pool("p", server("s1", models=dict(models))), (ONE,))
+        models.update({action.model: "UNAVAILABLE" for action in sync.unloads})
+        models.update({action.model: "READY" for action in sync.loads})
     assert (sync.loads, sync.unloads, sync.in_sync, sync.serves(ONE)) == ((), (), 1, True)
     assert {name for name, state in models.items() if state == "READY"} == set(model_parts(ONE))
