@@ -11,9 +11,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-
 from searchops_workers.encoders.errors import BadVectors, EncoderRefused
 
 if TYPE_CHECKING:
@@ -59,13 +56,21 @@ class Pipeline:
         self._batch = batch
         self._rate = points_per_second
         self._tally = Tally()
+        self._encoded_so_far = 0
         self._started = time.monotonic()
 
     async def run(self) -> Tally:
-        """Pass over what is lacking until a pass finds nothing new (live writes and deletes move under it)."""
+        """Pass over what is lacking until a pass finds nothing new (live writes and deletes move under it).
+
+        Raises:
+            Exception: the first failure of any part, as it is.
+        """
         for _ in range(MAX_PASSES):
             before = self._tally.embedded
-            await self._pass()
+            try:
+                await self._pass()
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
             if self._tally.embedded == before:
                 break
         return self._tally
@@ -127,20 +132,20 @@ class Pipeline:
 
     async def _write(self, writes: asyncio.Queue[list[tuple[Work, Sequence[float] | None]] | None]) -> None:
         while (batch := await writes.get()) is not None:
-            retrying = AsyncRetrying(
-                retry=retry_if_exception_type(ResourceExhaustedResponse),
-                stop=stop_after_attempt(8),
-                wait=wait_exponential_jitter(initial=0.5, max=30),
-                reraise=True,
-            )
-            async for attempt in retrying:
-                with attempt:
-                    await self._side.write(batch)
+            await self._side.write(batch)
             self._tally.embedded += len(batch)
 
     async def _throttle(self, count: int) -> None:
         """Sleep so that the average rate stays below the bound."""
         if self._rate <= 0:
             return
-        due = (self._tally.embedded + count) / self._rate
+        self._encoded_so_far += count
+        due = self._encoded_so_far / self._rate
         await asyncio.sleep(max(0.0, due - (time.monotonic() - self._started)))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

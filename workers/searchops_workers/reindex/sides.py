@@ -10,6 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from searchops.api.retrieval import DELETED_KEY
+from searchops_workers.reindex.patience import patiently
 from searchops_workers.retrieval.documents import document_of, product_of, render
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Side(Protocol):
         """(text, stored vector) of some documents of this slice."""
         ...
 
+    async def documents(self) -> int:
+        """About how many live documents this slice has, whether done or not: what a share of failures is taken of."""
+        ...
+
 
 def in_slice(point: object, index: int, total: int) -> bool:
     """Whether a point belongs to a slice: a hash range over point ids, for servers without a slice filter."""
@@ -70,9 +75,7 @@ class NamedVectorSide:
         lacking = models.Filter(must=live(), must_not=[models.HasVectorCondition(has_vector=self._vector)])
         offset: Any = None
         while True:
-            points, offset = await self._client.scroll(
-                self._task.target_collection, lacking, limit=PAGE, offset=offset, with_payload=True, with_vectors=False
-            )
+            points, offset = await _page(self._client, self._task.target_collection, lacking, offset)
             mine = [point for point in points if in_slice(point.id, self._index, self._task.slices)]
             if mine:
                 yield [_work(self._task.target, point) for point in mine]
@@ -80,10 +83,11 @@ class NamedVectorSide:
                 return
 
     async def write(self, batch: Sequence[tuple[Work, Sequence[float] | None]]) -> None:
-        """Only where the vector is still missing: a gateway's newer one is never overwritten.
+        """Only where the vector is still missing on a living point.
 
-        A point that was deleted meanwhile answers 404 *after* the others of the batch were written; the next page
-        then shows what is left.
+        A gateway's newer vector is never overwritten, and a tombstone gets none: a leg would find it. A point that was
+        deleted meanwhile answers 404 *after* the others of the batch were written; the next page then shows what is
+        left.
         """
         points = [
             models.PointVectors(id=work.id, vector={self._vector: list(vector)})
@@ -92,7 +96,11 @@ class NamedVectorSide:
         ]
         missing = models.Filter(must=live(), must_not=[models.HasVectorCondition(has_vector=self._vector)])
         try:
-            await self._client.update_vectors(self._task.target_collection, points, wait=True, update_filter=missing)
+            await patiently(
+                lambda: self._client.update_vectors(
+                    self._task.target_collection, points, wait=True, update_filter=missing
+                )
+            )
         except UnexpectedResponse as error:
             if error.status_code != 404:
                 raise
@@ -101,6 +109,10 @@ class NamedVectorSide:
         """Live points of this slice that have the vector."""
         having = models.Filter(must=[*live(), models.HasVectorCondition(has_vector=self._vector)])
         return await _sample(self._client, self._task, self._index, having, self._vector, count)
+
+    async def documents(self) -> int:
+        """The live collection's share."""
+        return await _share(self._client, self._task.target_collection, self._task.slices)
 
 
 class BlueGreenSide:
@@ -120,13 +132,17 @@ class BlueGreenSide:
             mine = [work for work in page if in_slice(work.id, self._index, self._task.slices)]
             if not mine:
                 continue
-            there = await self._client.retrieve(
-                self._task.target_collection, [work.id for work in mine], with_payload=False, with_vectors=False
-            )
-            known = {str(point.id) for point in there}
+            known = await self._known([work.id for work in mine])
             left = [work for work in mine if str(work.id) not in known]
             if left:
                 yield left
+
+    async def _known(self, ids: list[Any]) -> set[str]:
+        """Which of these the target has, tombstones included: what was deleted meanwhile is not brought back."""
+        found = await patiently(
+            lambda: self._client.retrieve(self._task.target_collection, ids, with_payload=False, with_vectors=False)
+        )
+        return {str(point.id) for point in found}
 
     async def _source(self) -> AsyncIterator[list[Work]]:
         if self._products is not None:
@@ -137,13 +153,8 @@ class BlueGreenSide:
             return
         offset: Any = None
         while True:
-            points, offset = await self._client.scroll(
-                self._task.source_collection or "",
-                models.Filter(must=live()),
-                limit=PAGE,
-                offset=offset,
-                with_payload=True,
-                with_vectors=False,
+            points, offset = await _page(
+                self._client, self._task.source_collection or "", models.Filter(must=live()), offset
             )
             if points:
                 yield [_work(self._task.target, point) for point in points]
@@ -163,8 +174,10 @@ class BlueGreenSide:
             if vector is not None and self._task.target.vector is not None:
                 vectors[self._task.target.vector] = list(vector)
             points.append(models.PointStruct(id=work.id, vector=vectors, payload=work.payload))
-        await self._client.upsert(
-            self._task.target_collection, points, wait=True, update_mode=models.UpdateMode.INSERT_ONLY
+        await patiently(
+            lambda: self._client.upsert(
+                self._task.target_collection, points, wait=True, update_mode=models.UpdateMode.INSERT_ONLY
+            )
         )
 
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
@@ -175,6 +188,25 @@ class BlueGreenSide:
         having = models.Filter(must=[*live(), models.HasVectorCondition(has_vector=vector)])
         return await _sample(self._client, self._task, self._index, having, vector, count)
 
+    async def documents(self) -> int:
+        """The source's share: of the catalogue, or of the live collection."""
+        if self._products is not None:
+            return -(-len(self._products) // self._task.slices)
+        return await _share(self._client, self._task.source_collection or "", self._task.slices)
+
+
+async def _page(
+    client: AsyncQdrantClient, collection: str, wanted: models.Filter, offset: Any
+) -> tuple[list[models.Record], Any]:
+    return await patiently(
+        lambda: client.scroll(collection, wanted, limit=PAGE, offset=offset, with_payload=True, with_vectors=False)
+    )
+
+
+async def _share(client: AsyncQdrantClient, collection: str, slices: int) -> int:
+    answer = await patiently(lambda: client.count(collection, models.Filter(must=live()), exact=True))
+    return -(-answer.count // slices)
+
 
 def _work(binding: Binding, point: models.Record) -> Work:
     payload = dict(point.payload or {})
@@ -184,8 +216,8 @@ def _work(binding: Binding, point: models.Record) -> Work:
 async def _sample(
     client: AsyncQdrantClient, task: ReindexTask, index: int, having: models.Filter, vector: str, count: int
 ) -> list[tuple[str, list[float]]]:
-    points, _ = await client.scroll(
-        task.target_collection, having, limit=PAGE, with_payload=True, with_vectors=[vector]
+    points, _ = await patiently(
+        lambda: client.scroll(task.target_collection, having, limit=PAGE, with_payload=True, with_vectors=[vector])
     )
     found: list[tuple[str, list[float]]] = []
     for point in points:

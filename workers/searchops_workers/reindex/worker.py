@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from searchops.api.tasks import (
     EXIT_BAD_MODEL,
@@ -28,9 +31,11 @@ from searchops.api.tasks import (
 from searchops_workers.answers import answer
 from searchops_workers.encoders.errors import EncoderError, EncoderRefused
 from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
+from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.reindex.pipeline import Pipeline, Tally
 from searchops_workers.reindex.sides import BlueGreenSide, NamedVectorSide, Side
+from searchops_workers.retrieval.documents import ProductError, product_of
 from searchops_workers.retrieval.offline import CatalogueError, read_catalogue
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 24
 REQUEST_SECONDS = 60
+MESSAGE = 1024
 
 
 class SourceUnreadable(RuntimeError):  # noqa: N818 - named for what is the case
@@ -47,21 +53,48 @@ class SourceUnreadable(RuntimeError):  # noqa: N818 - named for what is the case
 def run_reindex(task: ReindexTask, environment: Mapping[str, str] = os.environ) -> int:
     """Run one slice and answer; returns the exit code."""
     text = environment.get(SLICE_VARIABLE, "")
-    if not text.isdigit() or int(text) >= task.slices:
+    if not text.isdecimal() or int(text) >= task.slices:
         return _say(f"{SLICE_VARIABLE} is {text!r}; wanted a number below {task.slices}", EXIT_BAD_TASK)
+    wrong = _incomplete(task)
+    if wrong:
+        return _say(f"the task cannot be done: {wrong}", EXIT_BAD_TASK)
     index = int(text)
     started = time.monotonic()
     try:
-        result = asyncio.run(_run(task, index, environment.get(TOKEN_VARIABLE, "")))
-    except EncoderRefused as error:
-        result = SliceResult(slice=index, exit_code=EXIT_BAD_MODEL, message=str(error)[:1024])
-    except (CatalogueError, SourceUnreadable) as error:
-        result = SliceResult(slice=index, exit_code=EXIT_SOURCE_UNREADABLE, message=str(error)[:1024])
-    except (EncoderError, OSError, RuntimeError) as error:
-        return _say(f"slice {index}: {type(error).__name__}: {error}; it is tried again", EXIT_RETRY)
-    result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
-    answer(result, f"{task.result_uri}/slice-{index}.json")
+        result = _sliced(task, index, environment.get(TOKEN_VARIABLE, ""))
+        result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+        answer(result, f"{task.result_uri}/slice-{index}.json")
+    except (EncoderError, OSError, RuntimeError, ApiException, QdrantException) as error:
+        return _say(f"slice {index}: {_reason(error)}; it is tried again and goes on from here", EXIT_RETRY)
     return _say(f"slice {index}: {result.embedded} embedded, {result.failed} failed {result.message}", result.exit_code)
+
+
+def _sliced(task: ReindexTask, index: int, token: str) -> SliceResult:
+    """The slice's result; what no second try can mend is a result of its own."""
+    try:
+        return asyncio.run(_run(task, index, token))
+    except EncoderRefused as error:
+        return SliceResult(slice=index, exit_code=EXIT_BAD_MODEL, message=str(error)[:MESSAGE])
+    except (CatalogueError, SourceUnreadable) as error:
+        return SliceResult(slice=index, exit_code=EXIT_SOURCE_UNREADABLE, message=str(error)[:MESSAGE])
+
+
+def _incomplete(task: ReindexTask) -> str:
+    """What a task lacks, before anything is asked or written; empty where nothing."""
+    if task.target.encoder is not None and not task.servers:
+        return f"servers is empty; wanted the addresses of those that serve {task.target.encoder}"
+    if task.target.encoder is not None and task.target.vector is None:
+        return f"target.vector is unset; wanted the vector that {task.target.encoder} fills"
+    if task.strategy == "NamedVector" and task.target.encoder is None:
+        return "strategy NamedVector and target.encoder unset; wanted the encoder of the new vector"
+    if task.strategy == "BlueGreen" and task.source_collection is None and task.source_uri is None:
+        return "sourceCollection and sourceUri are unset; wanted one of them"
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    source = error.source if isinstance(error, ResponseHandlingException) else error
+    return f"{type(source).__name__}: {' '.join(str(source).split())}"[:MESSAGE]
 
 
 def _say(text: str, code: int) -> int:
@@ -70,14 +103,7 @@ def _say(text: str, code: int) -> int:
 
 
 async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
-    client = AsyncQdrantClient(
-        url=task.cell.url,
-        api_key=token or None,
-        grpc_port=task.cell.grpc_port or 6334,
-        prefer_grpc=False,
-        timeout=REQUEST_SECONDS,
-        check_compatibility=False,
-    )
+    client = _client(task, token)
     encoder: PooledEncoder | None = None
     try:
         if task.target.encoder is not None:
@@ -88,19 +114,15 @@ async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
         if tally.failed:
             _dead_letters(task, index, tally)
         cosine, sampled = await _verify(side, encoder)
+        whole = max(await side.documents(), 1) if tally.failed else 1
     finally:
         await client.close()
         if encoder is not None:
             await encoder.close()
     total = tally.embedded + len(tally.failed)
-    limit = float(task.max_failed_percent) / 100
-    code, message = EXIT_OK, ""
-    if tally.failed and total and len(tally.failed) / total > max(limit, 1 / max(total, 1)):
+    code, message = EXIT_OK, _too_many(task, tally, max(total, whole))
+    if message:
         code = EXIT_TOO_MANY_FAILURES
-        message = (
-            f"{len(tally.failed)} of {total} documents of the slice could not be embedded, at most "
-            f"{task.max_failed_percent} % may; the first: {tally.failed[0][0]}: {tally.failed[0][1]}"
-        )
     return SliceResult(
         slice=index,
         documents=total,
@@ -113,6 +135,38 @@ async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
     )
 
 
+def _client(task: ReindexTask, token: str) -> AsyncQdrantClient:
+    """The cell's client; the token goes as a header, which the library neither warns of nor prints."""
+    options: dict[str, Any] = {}
+    if task.cell.ca_cert is not None:
+        options["verify"] = ssl.create_default_context(cadata=task.cell.ca_cert)
+    return AsyncQdrantClient(
+        url=task.cell.url,
+        headers={"api-key": token} if token else None,
+        grpc_port=task.cell.grpc_port or 6334,
+        prefer_grpc=False,
+        timeout=REQUEST_SECONDS,
+        check_compatibility=False,
+        **options,
+    )
+
+
+def _too_many(task: ReindexTask, tally: Tally, of: int) -> str:
+    """Why the slice has failed, or nothing.
+
+    The share is taken of the whole slice and not of this run: a slice that was resumed at its end sees little but its
+    dead letters. A single one is left to the sum of all slices.
+    """
+    failed = len(tally.failed)
+    if failed <= 1 or failed * 100 <= of * float(task.max_failed_percent):
+        return ""
+    name, reason = tally.failed[0]
+    return (
+        f"{failed} of {of} documents of the slice could not be embedded, at most {task.max_failed_percent} % may; "
+        f"the first: {name}: {reason}"
+    )[:MESSAGE]
+
+
 async def _encoder(task: ReindexTask) -> PooledEncoder:
     """Every server of the pool, each checked to serve the very build that queries will use."""
     name = task.target.encoder or ""
@@ -120,7 +174,14 @@ async def _encoder(task: ReindexTask) -> PooledEncoder:
         await TritonTextEncoder.connect(url, name, deadline=REQUEST_SECONDS, manifest_digest=task.manifest_digest)
         for url in task.servers
     ]
-    return PooledEncoder(members)
+    encoder = PooledEncoder(members)
+    if task.target.dimension is not None and encoder.dimension != task.target.dimension:
+        await encoder.close()
+        raise EncoderRefused(
+            f"{name} gives {encoder.dimension} dimensions, the binding wants {task.target.dimension}: "
+            "it is another model; start the rebuild again with the one that the binding names"
+        )
+    return encoder
 
 
 def _side(task: ReindexTask, index: int, client: AsyncQdrantClient) -> Side:
@@ -131,20 +192,39 @@ def _side(task: ReindexTask, index: int, client: AsyncQdrantClient) -> Side:
 
 
 def _catalogue(uri: str) -> list[dict[str, Any]]:
-    """Products of an NDJSON or Parquet catalogue."""
+    """Products of an NDJSON or Parquet catalogue, every one checked before the first is written."""
     try:
         data = read_bytes(uri)
-    except (OSError, ValueError) as error:
-        raise SourceUnreadable(f"{uri} could not be read: {error}") from error
+    except BuildError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise SourceUnreadable(f"{uri}: nothing is there; wanted a catalogue; check the URI") from error
+        raise
     with tempfile.TemporaryDirectory(prefix="searchops-catalogue-") as folder:
         path = Path(folder) / uri.rsplit("/", 1)[-1]
         path.write_bytes(data)
         if path.suffix == ".parquet":
-            import pyarrow.parquet
+            return _rows(uri, path)
+        try:
+            return list(read_catalogue(path))
+        except CatalogueError as error:
+            raise CatalogueError(str(error).replace(str(path), uri)) from error
 
-            rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-            return rows
-        return list(read_catalogue(path))
+
+def _rows(uri: str, path: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise SourceUnreadable(f"{uri} is no Parquet file: {error}") from error
+    products = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            products.append(product_of({key: value for key, value in row.items() if value is not None}))
+        except ProductError as error:
+            raise CatalogueError(f"{uri}:{number}: {error}") from error
+    return products
 
 
 def _dead_letters(task: ReindexTask, index: int, tally: Tally) -> None:
