@@ -1,0 +1,112 @@
+"""A new side from a catalogue: every line is checked before the first point is written."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import pytest_asyncio
+
+from searchops.api.tasks import EXIT_RETRY, EXIT_SOURCE_UNREADABLE
+from searchops_sandbox.qdrant.cell import QdrantCell
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.integration import reindex_parts as parts
+
+    from searchops.api.tasks import ReindexTask
+else:
+    from integration import reindex_parts as parts
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
+    key = "catalogue-suite-key-of-32-characters!"
+    started = QdrantCell("catalogue", folder=tmp_path_factory.mktemp("cell"), api_key=key)
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[parts.Tenant]:
+    triton = parts.FakeTriton()
+    await triton.start()
+    made = parts.Tenant(cell, triton, tmp_path)
+    yield made
+    await made.close()
+    await triton.stop()
+
+
+def task(tenant: parts.Tenant, path: Path, *, slices: int = 1) -> ReindexTask:
+    new = tenant.binding("r2", side="b")
+    return tenant.task("BlueGreen", new, source_collection=None, source_uri=path.as_uri(), slices=slices)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+async def test_every_product_of_a_catalogue_is_embedded_once(tenant: parts.Tenant, form: str) -> None:
+    new = tenant.binding("r2", side="b")
+    target = await tenant.create(1, [new])
+    products = parts.products(300)
+    path = tenant.folder / f"products.{form}"
+    if form == "jsonl":
+        path.write_text("".join(json.dumps(product) + "\n" for product in products))
+    else:
+        pq.write_table(pa.Table.from_pylist(products), path)
+    answers = await parts.run_slices(tenant, task(tenant, path, slices=2))
+    assert [answer.code for answer in answers] == [0, 0], answers
+    assert sum(answer.result.embedded for answer in answers if answer.result) == 300
+    points = await tenant.points(target)
+    assert {point.payload["_id"]: point.payload for point in points.values()} == {
+        product["id"]: {**product, "_id": product["id"]} for product in products
+    }
+    parts.vectors_are_fresh(new, points)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"id": "1", "title": "a"}\n\nnot json\n', ":3: 'not json' is no JSON"),
+        ('{"id": "1", "title": "a"}\n{"title": "b"}\n', ":2: id is None"),
+        ('{"id": "1", "_deleted": 4}\n', ":1: key '_deleted' is reserved"),
+        ("[1, 2]\n", ":1: a product is list"),
+        (None, ": nothing is there"),
+    ],
+)
+async def test_a_bad_catalogue_ends_the_job_by_file_and_line(
+    tenant: parts.Tenant, content: str | None, said: str
+) -> None:
+    target = await tenant.create(1, [tenant.binding("r2", side="b")])
+    path = tenant.folder / "products.jsonl"
+    if content is not None:
+        path.write_text(content)
+    (answer,) = await parts.run_slices(tenant, task(tenant, path))
+    assert answer.code == EXIT_SOURCE_UNREADABLE, answer.output
+    assert answer.result is not None
+    assert answer.result.message.startswith(f"{path.as_uri()}{said}"), answer.result.message
+    assert await tenant.points(target) == {}
+
+
+async def test_a_file_that_is_no_parquet_ends_the_job(tenant: parts.Tenant) -> None:
+    await tenant.create(1, [tenant.binding("r2", side="b")])
+    path = tenant.folder / "products.parquet"
+    path.write_bytes(b"PAR1 but not really")
+    (answer,) = await parts.run_slices(tenant, task(tenant, path))
+    assert answer.code == EXIT_SOURCE_UNREADABLE
+    assert "products.parquet is no Parquet file" in answer.output
+
+
+async def test_a_store_that_does_not_answer_is_another_try(tenant: parts.Tenant) -> None:
+    await tenant.create(1, [tenant.binding("r2", side="b")])
+    path = tenant.folder / "folder.jsonl"
+    path.mkdir()
+    (answer,) = await parts.run_slices(tenant, task(tenant, path))
+    assert (answer.code, answer.result) == (EXIT_RETRY, None)
+    assert "folder.jsonl cannot be read" in answer.output
