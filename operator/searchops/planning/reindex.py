@@ -42,6 +42,8 @@ EXIT_REASONS = {
     EXIT_TOO_MANY_FAILURES: ReindexReason.TOO_MANY_FAILURES,
     EXIT_SOURCE_UNREADABLE: ReindexReason.SOURCE_UNREADABLE,
 }
+FINAL = ("Complete", "Ready")
+AWAITS_SWITCH = no("Switched", ReindexReason.WAITING, "verified; the tenant switches")
 FINISHED: tuple[JobPhase, ...] = ("Switched", "Failed", "Cancelled")
 
 
@@ -139,8 +141,8 @@ def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> Reindex
     if blocked is not None:
         return blocked
     if holds(job.status.conditions, "Verified"):
-        finding = no("Switched", ReindexReason.WAITING, "verified; the tenant switches")
-        return ReindexPlan((), report(job, facts, now, "Verified", (finding, _not_ready(finding))), POLL_SECONDS)
+        findings = (AWAITS_SWITCH, _not_ready(AWAITS_SWITCH))
+        return ReindexPlan((), report(job, facts, now, "Verified", findings), POLL_SECONDS)
     if facts.worker is None:
         return _queue(job, facts, now, name)
     if facts.worker.failure:
@@ -193,11 +195,8 @@ def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
     named = tenant.status.rebuild.reindex_job if tenant.status.rebuild is not None else None
     if named != job.metadata.name:
         if holds(job.status.conditions, "Verified") and bound == job.spec.revision:
-            findings = (
-                yes("Switched", ReindexReason.SWITCHED, f"the tenant is bound to {bound}"),
-                yes("Complete", ReindexReason.COMPLETE, "verified and switched"),
-                yes("Ready", ReindexReason.COMPLETE, "verified and switched"),
-            )
+            switched = yes("Switched", ReindexReason.SWITCHED, f"the tenant is bound to {bound}")
+            findings = (switched, *(yes(kind, ReindexReason.COMPLETE, "verified and switched") for kind in FINAL))
             return ReindexPlan((), report(job, facts, now, "Switched", findings, finished=True), 0.0)
         if _has_begun(job, facts):
             message = f"tenant {tenant.metadata.name} does not wait for this job any more (it names {named or 'none'})"
@@ -375,7 +374,8 @@ def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
             ReindexReason.VERIFIED,
             f"{said}; {sum(item.sampled for item in facts.slices)} re-encoded samples equal",
         ),
-        no("Ready", ReindexReason.WAITING, "verified; the tenant switches"),
+        AWAITS_SWITCH,
+        _not_ready(AWAITS_SWITCH),
     )
     return ReindexPlan((), report(job, facts, now, "Verified", findings), POLL_SECONDS)
 
