@@ -32,7 +32,7 @@ class OperatorSettings(BaseSettings):
 
     fleet: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "prod"
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "searchops-system"
-    identity: Annotated[str, Field(min_length=1, max_length=128)] = "searchops-operator"
+    identity: Annotated[str, Field(max_length=128)] = ""
     artifacts: str
     allow_file_uris: bool = False
     source_prefixes: tuple[str, ...] = ()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +108,8 @@ class Operator:
         self._settings = settings
         self._api = api
         self._telemetry = Telemetry()
+        self._redactor = redactor
+        identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}"
         self._dependencies = Dependencies(rng=random.Random())  # noqa: S311 - jitter, no secret
         self._bucket = TokenBucket(settings.writes_per_second, max(1, int(settings.writes_per_second)))
         self._objects = KubeObjects(api)
@@ -114,11 +118,11 @@ class Operator:
         self._directory = RegisteredDirectory(protect=redactor.protect)
         self._templates: dict[str, Mapping[str, Any]] = {}
         self._events = EventRecorder(
-            KubeEvents(api, instance=settings.identity, now=_now, fallback_namespace=settings.namespace),
+            KubeEvents(api, instance=identity, now=_now, fallback_namespace=settings.namespace),
             EVENT_REASONS,
             redact=redactor.text,
         )
-        self._elector = LeaderElector(KubeLease(api, settings.namespace, LEASE_NAME), settings.identity)
+        self._elector = LeaderElector(KubeLease(api, settings.namespace, LEASE_NAME), identity)
         self._tenants = self._kind("searchtenants", SearchTenant.model_validate)
         self._models = self._kind("embeddingmodels", EmbeddingModel.model_validate)
         self._reindexes = self._kind("reindexjobs", ReindexJob.model_validate)
@@ -132,7 +136,7 @@ class Operator:
     def _kind(self, plural: str, parse: Callable[[Any], Any]) -> _Kind:
         cache: ObjectCache[Any] = ObjectCache(plural, parse)
         queue: WorkQueue[Key] = WorkQueue(plural, metrics=self._telemetry.runtime)
-        writer = StatusWriter(self._objects, cache, throttle=self._bucket.acquire)
+        writer = StatusWriter(self._objects, cache, throttle=self._bucket.acquire, redact=self._redactor.text)
         finalizer = Finalizer(FINALIZER, self._objects, cache, throttle=self._bucket.acquire)
         source = Source(cache, lambda: self._objects.list_metadata(plural), self._reader(plural), queue.add)
         return _Kind(cache, queue, writer, finalizer, source)

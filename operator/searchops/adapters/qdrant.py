@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MARKER = "searchops-cell"
 SURVEY_SECONDS = 1.0
+SILENT_SECONDS = 3.0
+"""How long a cell that did not answer is taken for silent before it is asked again."""
 PROBE_LIMIT = 1
 NOWHERE = "http://invalid.invalid:1"
 
@@ -73,6 +75,10 @@ class QdrantCells:
             connection = self._connect(cell)
         except NotReady as error:
             return CellState(cell, reachable=False, error=error.message)
+        known = self._surveys.get(cell.name)
+        silent = known is not None and not known.state.reachable and known.state.registration == cell
+        if known is not None and silent and (connection.lock.locked() or self._now() - known.at < SILENT_SECONDS):
+            return known.state  # a cell that is silent must not hold the workers that others need
         async with connection.lock:
             known = self._surveys.get(cell.name)
             if known is not None and self._now() - known.at < SURVEY_SECONDS and known.state.registration == cell:

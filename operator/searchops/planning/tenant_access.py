@@ -43,7 +43,19 @@ def token_claims(
 def inputs_digest(entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings) -> str:
     """What a Secret's content follows from; the key enters as a hash of a hash, never in a form to be guessed from."""
     key = hashlib.sha256(b"searchops access\0" + cell.registration.api_key.encode()).hexdigest()
-    parts = (entry.role, owner.alias, owner.uid, cell.name, settings.gateway_url, ",".join(cell.registration.urls), key)
+    registration = cell.registration
+    parts = (
+        entry.role,
+        owner.alias,
+        owner.uid,
+        cell.name,
+        settings.gateway_url,
+        ",".join(registration.urls),
+        str(registration.grpc_port),
+        registration.ca_cert or "",
+        str(settings.token_lifetime),
+        key,
+    )
     return "sha256:" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -78,6 +78,7 @@ class StatusWriter:
         writer: the API server.
         cache: the kind's cache, which is told of each write.
         throttle: waited for before each write.
+        redact: takes secrets out of a condition's message: it may quote what a server answered.
     """
 
     def __init__(
@@ -86,10 +87,12 @@ class StatusWriter:
         cache: ObjectCache[Any],
         *,
         throttle: Callable[[], Awaitable[None]] | None = None,
+        redact: Callable[[str], str] = lambda message: message,
     ) -> None:
         self._writer = writer
         self._cache = cache
         self._throttle = throttle
+        self._redact = redact
 
     async def write_if_changed(self, cached: CachedObject, new_status: Mapping[str, Any]) -> bool:
         """Make the status of this object what is given, whole; False where it is that already.
@@ -103,7 +106,8 @@ class StatusWriter:
         old = cached.status
         new = without_none(new_status)
         if "conditions" in new:
-            new["conditions"] = keep_transition_times(old.get("conditions") or (), new["conditions"])
+            said = [{**one, "message": self._redact(one.get("message", ""))} for one in new["conditions"]]
+            new["conditions"] = keep_transition_times(old.get("conditions") or (), said)
         patch = merge_patch(without_none(old), new)
         if not patch:
             return False
