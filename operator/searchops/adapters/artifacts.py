@@ -30,8 +30,8 @@ class ArtifactStore:
                 data = await asyncio.to_thread(_read, uri, limit)
         except FileNotFoundError:
             return None
-        except (OSError, TimeoutError) as error:
-            raise Transient(f"artifact {uri} could not be read: {error or 'timed out'}") from error
+        except (OSError, TimeoutError, ImportError, ValueError) as error:
+            raise Transient(f"artifact {uri} could not be read: {str(error) or 'timed out'}") from error
         if data is not None and len(data) > limit:
             raise Transient(f"artifact {uri} is larger than the {limit} bytes that are read")
         return data

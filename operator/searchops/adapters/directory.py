@@ -18,7 +18,7 @@ CELL_LABEL = "searchops.dev/cell"
 POOL_LABEL = "searchops.dev/pool"
 SERVICE_LABEL = "kubernetes.io/service-name"
 DEFAULT_MAX_COLLECTIONS = 1000
-DEFAULT_PORTS = {"cell": "6333", "http": "8000", "grpc": "8001"}
+DEFAULT_PORTS = {"cell": 6333, "http": 8000, "grpc": 8001}
 
 
 class RegisteredDirectory:
@@ -34,6 +34,7 @@ class RegisteredDirectory:
         self._slices: dict[str, Mapping[str, Any]] = {}
         self._cells: dict[str, CellRegistration] = {}
         self._pools: dict[str, PoolRegistration] = {}
+        self._problems: dict[str, str] = {}
 
     def cells(self) -> Mapping[str, CellRegistration]:
         """Every registered cell by name."""
@@ -46,7 +47,7 @@ class RegisteredDirectory:
     def apply_secret(self, event_type: str | None, raw: Mapping[str, Any]) -> bool:
         """Take in a Secret's event; True where a cell or pool changed."""
         name = raw["metadata"]["name"]
-        labels = raw["metadata"].get("labels", {})
+        labels = raw["metadata"].get("labels") or {}
         ours = labels.get(CELL_LABEL) == "true" or labels.get(POOL_LABEL) == "true"
         if event_type == "DELETED" or not ours:
             gone = self._secrets.pop(name, None) is not None
@@ -67,26 +68,42 @@ class RegisteredDirectory:
         before = (self._cells, self._pools)
         cells: dict[str, CellRegistration] = {}
         pools: dict[str, PoolRegistration] = {}
+        problems: dict[str, str] = {}
         for name, raw in sorted(self._secrets.items()):
-            labels = raw["metadata"].get("labels", {})
+            labels = raw["metadata"].get("labels") or {}
             try:
-                data = {key: base64.b64decode(value).decode().strip() for key, value in raw.get("data", {}).items()}
+                data = {
+                    key: base64.b64decode(value, validate=True).decode().strip()
+                    for key, value in (raw.get("data") or {}).items()
+                }
                 if labels.get(CELL_LABEL) == "true":
                     cells[name] = self._cell(name, labels, data)
                 else:
                     pools[name] = self._pool(name, data)
             except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-                logger.error(
-                    "a Secret that registers a cell or pool cannot be used; correct it",
-                    extra={"secret": name, "problem": str(error)},
-                )
+                problems[name] = str(error)
+        self._report(problems)
         self._cells, self._pools = cells, pools
         return (cells, pools) != before
+
+    def _report(self, problems: dict[str, str]) -> None:
+        """Log each problem once, not at every event of the namespace."""
+        for name, problem in problems.items():
+            if self._problems.get(name) != problem:
+                logger.error(
+                    "a Secret that registers a cell or pool cannot be used; correct it",
+                    extra={"secret": name, "problem": problem},
+                )
+        self._problems = problems
 
     def _cell(self, name: str, labels: Mapping[str, str], data: Mapping[str, str]) -> CellRegistration:
         for key in ("apiKey", "altApiKey"):
             if data.get(key):
                 self._protect(data[key])
+                if not all("!" <= char <= "~" for char in data[key]):
+                    raise ValueError(
+                        f"{key} holds characters that no HTTP header may; wanted printable ASCII, no space"
+                    )
         urls = tuple(data.get("nodes", "").split()) or self._addresses(data, "cell")
         return CellRegistration(
             name=name,
@@ -119,14 +136,16 @@ class RegisteredDirectory:
         service = data.get("service")
         if not service:
             return ()
-        port = data.get(f"{kind}Port") or DEFAULT_PORTS[kind]
+        port = _number(data, f"{kind}Port") or DEFAULT_PORTS[kind]
+        scheme = "https" if kind == "cell" and data.get("caCert") else "http"
         found: set[str] = set()
         for raw in self._slices.values():
-            if raw["metadata"].get("labels", {}).get(SERVICE_LABEL) != service:
+            if (raw["metadata"].get("labels") or {}).get(SERVICE_LABEL) != service:
                 continue
             for endpoint in raw.get("endpoints") or []:
-                if endpoint.get("conditions", {}).get("ready", True):
-                    found.update(f"http://{address}:{port}" for address in endpoint.get("addresses", []))
+                if (endpoint.get("conditions") or {}).get("ready") is not False:  # unset means ready
+                    addresses = endpoint.get("addresses") or []
+                    found.update(f"{scheme}://{_bracketed(address)}:{port}" for address in addresses)
         return tuple(sorted(found))
 
 
@@ -134,6 +153,10 @@ def _number(data: Mapping[str, str], key: str) -> int | None:
     text = data.get(key)
     if not text:
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ValueError(f"{key} is {text!r}; wanted a whole number")
     return int(text)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
