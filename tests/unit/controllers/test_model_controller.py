@@ -1,0 +1,298 @@
+"""The model controller over a world that answers, lies, dies and comes back."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from searchops.controllers.model import compare_vectors, parse_probes
+from searchops.planning.names import model_parts, revision_name
+from searchops.runtime.errors import Transient
+
+if TYPE_CHECKING:
+    from tests.unit.controllers.fakes_model import KEY, VECTOR, ModelWorld, raw_model, raw_tenant
+    from tests.unit.controllers.fakes_numbered_faults import Faults
+else:
+    from unit.controllers.fakes_model import KEY, VECTOR, ModelWorld, raw_model, raw_tenant
+    from unit.controllers.fakes_numbered_faults import Faults
+
+
+A, B = (revision_name("shop", number, f"sha256:{digest * 64}") for number, digest in ((1, "a"), (2, "b")))
+READY = {part: "READY" for part in model_parts(A)}
+
+
+async def rolled_out(faults: Faults | None = None, **outcomes: str) -> ModelWorld:
+    """r1 is promoted and its tenant bound."""
+    world = ModelWorld(faults, outcomes)
+    world.tenants.apply("ADDED", raw_tenant())
+    world.api.put(raw_model())
+    await world.settle()
+    return world
+
+
+def condition(world: ModelWorld, kind: str) -> tuple[str, str]:
+    return next((one["status"], one["reason"]) for one in world.status["conditions"] if one["type"] == kind)
+
+
+def change(world: ModelWorld, digest: str, **spec: Any) -> None:
+    old = world.api.objects["shop"]
+    raw = raw_model(digest, **spec)
+    raw["metadata"] = {**old["metadata"], **raw["metadata"], "generation": old["metadata"]["generation"] + 1}
+    world.api.put({**raw, "status": old.get("status", {})})
+
+
+async def test_a_first_model_goes_all_the_way() -> None:
+    world = await rolled_out()
+    assert world.status["active"]["revision"] == A
+    assert condition(world, "Ready") == ("True", "Promoted")
+    assert world.loaded == {"default-1": READY, "canary-1": READY}
+    assert [line for line in world.trail if line.startswith("create")] == ["create build", "create evaluate"]
+    assert world.trail.index("map") < world.trail.index("create build")
+    canary = [line for line in world.trail if "canary" in line]
+    assert canary == [f"load canary-1 {part}" for part in model_parts(A)]
+    assert world.events == ["CandidateChosen", "EngineBuilt", "VerdictReached", "WaveStarted", "Promoted"]
+    kept = json.loads(world.maps["searchops-model-shop"]["state"])
+    assert (kept["active"]["revision"], kept["nextNumber"]) == (A, 2)
+
+
+async def test_a_settled_model_writes_nothing() -> None:
+    world = await rolled_out()
+    writes = world.api.status_writes
+    for _ in range(3):
+        await world.once()
+    assert world.api.status_writes == writes
+
+
+async def test_a_worse_model_is_taken_back_and_nothing_else_moves() -> None:
+    world = await rolled_out(b="Regressed")
+    change(world, "b")
+    await world.settle()
+    assert world.status["active"]["revision"] == A
+    assert "candidate" not in world.status
+    assert condition(world, "Ready") == ("False", "Rejected")
+    assert world.status["verdict"]["outcome"] == "Regressed"
+    assert world.loaded == {"default-1": READY, "canary-1": READY}
+    assert not any("default-1" in line and B in line for line in world.trail)
+    jobs = dict(world.created)
+    await world.settle()
+    assert dict(world.created) == jobs
+    change(world, "a")
+    await world.settle()
+    assert condition(world, "Ready") == ("True", "Promoted")
+    assert dict(world.created) == jobs
+
+
+async def test_a_lost_status_is_restored_and_numbers_are_not_used_again() -> None:
+    world = await rolled_out(b="Regressed")
+    change(world, "b")
+    await world.settle()
+    before = world.status
+    lost = {**world.api.objects["shop"]}
+    lost.pop("status")
+    world.api.put(lost)
+    await world.settle()
+    for name in ("active", "rejected", "history", "nextNumber"):
+        assert world.status[name] == before[name]
+    assert condition(world, "Ready") == ("False", "Rejected")
+    assert world.loaded["default-1"] == READY
+
+
+async def test_without_status_and_config_map_nothing_is_demoted() -> None:
+    world = await rolled_out()
+    lost = {**world.api.objects["shop"]}
+    lost.pop("status")
+    world.api.put(lost)
+    world.maps.clear()
+    trail = list(world.trail)
+    await world.settle()
+    assert condition(world, "Ready") == ("False", "StateUnknown")
+    assert (world.trail, world.loaded["default-1"]) == (trail, READY)
+
+
+async def test_a_config_map_that_cannot_be_read_stops_everything() -> None:
+    world = ModelWorld()
+    world.api.put(raw_model(metadata={"finalizers": ["searchops.dev/finalizer"]}))
+    world.maps["searchops-model-shop"] = {"state": "{"}
+    await world.once()
+    assert condition(world, "Ready") == ("False", "StateUnknown")
+    assert world.trail == []
+
+
+async def test_a_spec_that_does_not_parse_is_a_condition() -> None:
+    world = ModelWorld()
+    raw = raw_model()
+    raw["spec"]["source"] = {"uri": "s3://x"}
+    world.api.put(raw)
+    await world.once()
+    assert condition(world, "Ready") == ("False", "InvalidSpec")
+    assert "spec.source.digest" in str(world.status["conditions"])
+    assert world.events == ["InvalidSpec"]
+
+
+async def test_a_restarted_server_converges_by_itself() -> None:
+    world = await rolled_out()
+    world.loaded["default-1"].clear()
+    await world.settle()
+    assert world.loaded["default-1"] == READY
+
+
+async def test_a_dead_stub_is_repaired() -> None:
+    world = await rolled_out()
+    world.vectors["default-1", A] = [1.0, 0.0]
+    trail = len(world.trail)
+    await world.once()
+    assert world.trail[trail:] == [f"unload default-1 {part}" for part in reversed(model_parts(A))] + [
+        f"load default-1 {part}" for part in model_parts(A)
+    ]
+    assert condition(world, "ServersInSync") == ("False", "OutOfSync")
+    await world.settle()
+    assert condition(world, "ServersInSync") == ("True", "InSync")
+
+
+async def test_a_server_that_refuses_a_model_stops_no_other_server() -> None:
+    world = await rolled_out()
+    world.loaded = {"default-1": {}, "canary-1": {}}
+    world.refused = {f"{A}-tok"}
+    outcome = await world.once()
+    assert isinstance(outcome, Transient)
+    assert world.loaded == {"default-1": {f"{A}-enc": "READY"}, "canary-1": {f"{A}-enc": "READY"}}
+    assert condition(world, "ServersInSync") == ("False", "OutOfSync")
+
+
+async def test_nothing_is_unloaded_with_too_little_of_the_lease_left() -> None:
+    world = await rolled_out()
+    stale = "shop-r7-77777777"
+    world.loaded["default-1"][stale] = "READY"
+    world.lease = 10.0
+    assert isinstance(await world.once(), Transient)
+    assert stale in world.loaded["default-1"]
+    world.lease = 14.0
+    await world.once()
+    assert stale not in world.loaded["default-1"]
+
+
+async def test_what_a_tenant_of_another_model_or_without_a_parse_is_bound_to_stays_loaded() -> None:
+    world = await rolled_out()
+    stale = "shop-r7-77777777"
+    for raw in (
+        raw_tenant("moved", "other", stale),
+        raw_tenant("broken", "shop", stale, spec={"model": {"name": "shop"}, "fields": 3}),
+    ):
+        world.loaded["default-1"] |= {part: "READY" for part in model_parts(stale)}
+        world.tenants.apply("ADDED", raw)
+        await world.once()
+        assert stale in world.loaded["default-1"]
+        world.tenants.apply("DELETED", raw)
+        await world.once()
+        assert stale not in world.loaded["default-1"]
+
+
+async def test_nothing_is_unloaded_while_a_tenants_binding_is_unread() -> None:
+    world = await rolled_out()
+    stale = "shop-r7-77777777"
+    world.loaded["default-1"][stale] = "READY"
+    unread = raw_tenant("new", status={})
+    world.tenants.apply("ADDED", unread)
+    await world.once()
+    assert stale in world.loaded["default-1"]
+    world.tenants.apply("DELETED", unread)
+    await world.once()
+    assert stale not in world.loaded["default-1"]
+
+
+async def test_a_job_that_ends_without_an_answer_pauses_after_three_attempts() -> None:
+    world = ModelWorld()
+    world.api.put(raw_model())
+    for _ in range(20):
+        await world.once()
+        for made in world.jobs.values():
+            made["done"] = True
+    assert (len(world.created), set(world.created.values())) == (3, {1})
+    assert (world.status["phase"], condition(world, "EngineBuilt")) == ("Paused", ("False", "BuildFailed"))
+    assert world.loaded == {"default-1": {}, "canary-1": {}}
+
+
+async def test_a_deleted_model_is_unloaded_before_its_finalizer_goes() -> None:
+    world = await rolled_out()
+    raw = world.api.objects["shop"]
+    world.api.put({**raw, "metadata": {**raw["metadata"], "deletionTimestamp": "2026-11-25T00:00:00Z"}})
+    await world.settle()
+    assert condition(world, "Ready") == ("False", "InUse")
+    assert world.loaded["default-1"] == READY
+    world.tenants.apply("DELETED", raw_tenant())
+    world.lease = 0.0
+    await world.once()
+    assert "shop" in world.api.objects
+    world.lease = 100.0
+    for _ in range(3):
+        if "shop" in world.api.objects:
+            await world.once()
+    assert "shop" not in world.api.objects
+    assert world.loaded == {"default-1": {}, "canary-1": {}}
+    world.api.deliver()
+    assert (await world.controller.reconcile(KEY)).requeue_after is None
+
+
+async def calls_of_a_story() -> list[str]:
+    return (await story(None)).faults.calls
+
+
+async def story(faults: Faults | None) -> ModelWorld:
+    """r1 is promoted, r2 is refused."""
+    world = await rolled_out(faults, b="Regressed")
+    change(world, "b")
+    await world.settle()
+    return world
+
+
+def ending(world: ModelWorld) -> str:
+    """What must come out the same, whatever failed on the way: all but times, and numbers (one may be skipped)."""
+    status = world.status
+    seen = {
+        "active": status["active"]["revision"],
+        "candidate": status.get("candidate"),
+        "rejected": [entry["digest"] for entry in status["rejected"]],
+        "conditions": sorted((one["type"], one["status"], one["reason"]) for one in status["conditions"]),
+        "loaded": world.loaded,
+        "created": sorted((world.jobs[name]["task"]["kind"], count) for name, count in world.created.items()),
+    }
+    return re.sub(r"-r[0-9]+-", "-r-", json.dumps(seen, sort_keys=True))
+
+
+async def test_every_external_call_may_fail_once_before_or_after_taking_effect() -> None:
+    calls = await calls_of_a_story()
+    kinds = {"maps.write", "maps.read", "jobs.create", "jobs.get", "load", "unload", "infer", "status", "metadata"}
+    assert kinds <= set(calls)
+    wanted = ending(await story(None))
+    for index, name in enumerate(calls):
+        for after in (False, True):
+            world = await story(Faults(index, after=after))
+            assert world.faults.failed, f"call {index} {name} was not reached"
+            assert ending(world) == wanted, (index, name, after)
+            assert world.status["nextNumber"] in (3, 4), (index, name, after)
+
+
+@pytest.mark.parametrize(
+    ("mine", "wrong"),
+    [
+        (VECTOR, ""),
+        ([0.6, 0.8, 0.0], "dimension 3"),
+        ([float("nan"), 0.8], "not finite"),
+        ([6.0, 8.0], "norm 10"),
+        ([0.0, 0.0], "norm 0"),
+        ([0.8, 0.6], "cosine 0.96"),
+    ],
+)
+def test_served_vectors_are_compared_with_the_reference(mine: list[float], wrong: str) -> None:
+    found = compare_vectors(mine, VECTOR)
+    assert (found == "") if wrong == "" else (wrong in found)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"texts": [], "vectors": []}', b'{"texts": ["a"], "vectors": []}', b'{"texts": 3}']
+)
+def test_probes_that_prove_nothing_are_no_probes(data: bytes) -> None:
+    assert parse_probes(data) is None
