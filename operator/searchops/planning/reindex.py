@@ -239,11 +239,9 @@ def _suspended(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPl
 def _waiting(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
     """Wait for something else; work that is under way goes on and keeps its phase, because it still counts."""
     phase: JobPhase = "Pending"
-    findings = [no("Ready", reason, message)]
+    findings = [no("Ready", reason, message), no("Prepared", reason, message)]
     if facts.worker is not None and job.status.phase is not None:
-        phase = job.status.phase
-    else:
-        findings.append(no("Prepared", reason, message))
+        phase, findings = job.status.phase, findings[:1]
     return ReindexPlan((), report(job, facts, now, phase, findings), QUEUE_POLL_SECONDS)
 
 

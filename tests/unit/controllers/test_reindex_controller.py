@@ -1,0 +1,206 @@
+"""The reindex controller over a world that answers late, loses answers and changes its mind."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from searchops.planning.names import KEY_PENDING
+
+if TYPE_CHECKING:
+    from tests.unit.controllers.fakes_numbered_faults import Faults
+    from tests.unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, ReindexWorld, raw_job, raw_tenant
+else:
+    from unit.controllers.fakes_numbered_faults import Faults
+    from unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, ReindexWorld, raw_job, raw_tenant
+
+
+async def verified(faults: Faults | None = None) -> ReindexWorld:
+    world = ReindexWorld(faults)
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    return world
+
+
+def condition(world: ReindexWorld, kind: str, name: str = "acme-1") -> tuple[str, str]:
+    conditions = world.status(name)["conditions"]
+    return next((one["status"], one["reason"]) for one in conditions if one["type"] == kind)
+
+
+async def test_a_job_ends_at_verified_and_moves_nothing_itself() -> None:
+    world = await verified()
+    assert (world.status()["phase"], condition(world, "Verified")) == ("Verified", ("True", "Verified"))
+    assert list(world.created.values()) == [1]
+    assert world.events == ["Verified"]
+    writes = world.api.status_writes
+    for _ in range(3):
+        await world.once()
+    assert world.api.status_writes == writes
+
+
+async def test_the_worker_gets_a_token_for_its_two_collections_in_a_secret_of_its_own() -> None:
+    world = await verified()
+    assert world.claims[0]["access"] == [
+        {"collection": f"{ALIAS}@g2", "access": "prw"},
+        {"collection": f"{ALIAS}@g1", "access": "r"},
+    ]
+    assert list(world.secrets.values()) == [{"token": "signed"}]
+    assert "signed" not in json.dumps([made["task"] for made in world.jobs.values()])
+
+
+async def test_a_side_within_the_live_collection_is_a_named_vector() -> None:
+    world = ReindexWorld()
+    world.metadata[KEY_PENDING] = NEW.model_copy(update={"side": f"{ALIAS}@b"}).to_metadata()
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.once()
+    await world.once()
+    assert world.status()["strategy"]["chosen"] == "NamedVector"
+    assert world.claims[0]["access"] == [{"collection": f"{ALIAS}@g1", "access": "prw"}]
+
+
+async def test_switched_is_said_once_the_tenant_is_bound() -> None:
+    world = await verified()
+    world.put_tenant(named=None, bound=REVISION)
+    await world.settle()
+    assert (world.status()["phase"], condition(world, "Ready")) == ("Switched", ("True", "Complete"))
+    assert world.events == ["Verified", "Switched"]
+
+
+async def test_a_job_that_is_no_longer_wanted_stops_its_worker() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.once()
+    await world.once()
+    assert world.status()["phase"] == "Embedding"
+    world.put_tenant(named="acme-2")
+    await world.settle()
+    assert (world.status()["phase"], world.jobs) == ("Cancelled", {})
+    assert world.deleted == list(world.created)
+
+
+async def test_a_tenant_that_is_gone_stops_the_worker_and_one_that_does_not_parse_does_not() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.once()
+    await world.once()
+    raw = raw_tenant()
+    raw["metadata"]["resourceVersion"] = "77"
+    raw["spec"]["fields"] = 3
+    world.tenants.apply("MODIFIED", raw)
+    await world.once()
+    assert (world.status()["phase"], len(world.jobs)) == ("Embedding", 1)
+    world.tenants.apply("DELETED", raw)
+    await world.once()
+    assert (world.status()["phase"], world.jobs) == ("Cancelled", {})
+
+
+async def test_the_limit_of_the_model_holds_across_jobs_that_start_at_once() -> None:
+    world = ReindexWorld()
+    world.limit = 1
+    world.restart()
+    for number in (1, 2):
+        world.put_tenant(name="acme", named="acme-1")
+        world.api.put(raw_job(f"acme-{number}", "acme" if number == 1 else "other"))
+    world.put_tenant(name="other", named="acme-2")
+    world.api.deliver()
+    for name in ("acme-1", "acme-2"):
+        await world.once(name)
+    await world.once("acme-1")
+    await world.once("acme-2")
+    assert world.status()["phase"] == "Embedding"
+    assert world.status("acme-2")["phase"] in ("Queued", "Pending")
+    assert len(world.jobs) == 1
+
+
+async def test_a_cell_that_does_not_answer_stops_nothing_that_runs() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.once()
+    await world.once()
+    world.reachable = False
+    await world.once()
+    assert (world.status()["phase"], condition(world, "Ready")) == ("Embedding", ("False", "CellUnreachable"))
+    world.reachable = True
+    await world.settle()
+
+
+async def test_a_catalogue_outside_the_namespaces_prefix_is_refused() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job(source={"uri": "s3://c/others/x.jsonl"}))
+    await world.settle()
+    assert (world.jobs, condition(world, "Ready")) == ({}, ("False", "SourceNotAllowed"))
+
+
+@pytest.mark.parametrize("answer", [b"not json", b'{"kind": "evaluate", "revision": "x", "outcome": "Pass"}'])
+async def test_an_answer_that_is_none_verifies_nothing(answer: bytes) -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.once()
+    await world.once()
+    world.work()
+    world.store["s3://artifacts/reindex/uid-acme-1/results/slice-1.json"] = answer
+    await world.settle()
+    assert (world.status()["phase"], condition(world, "Ready")) == ("Failed", ("False", "WorkerFailed"))
+
+
+async def test_a_spec_that_does_not_parse_is_a_condition() -> None:
+    world = ReindexWorld()
+    world.api.put(raw_job(slices=0))
+    await world.once()
+    assert condition(world, "Ready") == ("False", "InvalidSpec")
+
+
+async def test_a_finished_job_is_deleted_after_its_time_with_its_worker() -> None:
+    world = await verified()
+    world.put_tenant(named=None, bound=REVISION)
+    await world.settle()
+    world.now += timedelta(hours=73)
+    for _ in range(3):
+        if "acme-1" in world.api.objects:
+            await world.once()
+    assert (world.api.objects, world.jobs) == ({}, {})
+
+
+async def test_every_external_call_may_fail_once_before_or_after_taking_effect() -> None:
+    calls = (await story(None)).faults.calls
+    kinds = {
+        "jobs.create",
+        "secrets.create",
+        "jobs.get",
+        "cell.survey",
+        "cell.describe",
+        "cell.count",
+        "artifacts.read",
+    }
+    assert kinds | {"status", "metadata", "jobs.delete", "reindexjobs.delete"} <= set(calls)
+    for index, name in enumerate(calls):
+        for after in (False, True):
+            world = await story(Faults(index, after=after))
+            assert world.faults.failed, f"call {index} {name} was not reached"
+            assert list(world.created.values()) == [1], (index, name, after)
+
+
+async def story(faults: Faults | None) -> ReindexWorld:
+    """Verified, switched, past its time and gone."""
+    world = await verified(faults)
+    seen: list[Any] = [world.status()["phase"]]
+    world.put_tenant(named=None, bound=REVISION)
+    await world.settle()
+    seen.append(world.status()["phase"])
+    assert seen == ["Verified", "Switched"]
+    world.now += timedelta(hours=73)
+    for _ in range(6):
+        if "acme-1" in world.api.objects:
+            await world.once()
+    assert (world.api.objects, world.jobs, world.secrets) == ({}, {}, {})
+    return world
