@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TEXT_INPUT = "text"
 EMBEDDING_OUTPUT = "sentence_embedding"
+CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)]
+"""gRPC's own back-off grows to two minutes: so long would a server that is back still look gone."""
 
 
 class TritonServers:
@@ -102,7 +104,7 @@ class TritonServers:
     def _client(self, grpc_url: str) -> triton.InferenceServerClient:
         found = self._clients.get(grpc_url)
         if found is None:
-            found = self._clients[grpc_url] = triton.InferenceServerClient(grpc_url)
+            found = self._clients[grpc_url] = triton.InferenceServerClient(grpc_url, channel_args=CHANNEL)
         return found
 
 

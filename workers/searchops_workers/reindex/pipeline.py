@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from searchops_workers.encoders.errors import BadVectors, EncoderRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from searchops_workers.reindex.sides import Side, Work
 
@@ -48,16 +48,26 @@ class Pipeline:
         encoder: None where the target has no dense vector (only the lexical ones are made anew).
         batch: documents of one encoding and one write.
         points_per_second: bound of this slice; 0 means none.
+        now: monotonic seconds.
     """
 
-    def __init__(self, side: Side, encoder: BulkEncoder | None, *, batch: int, points_per_second: float = 0) -> None:
+    def __init__(
+        self,
+        side: Side,
+        encoder: BulkEncoder | None,
+        *,
+        batch: int,
+        points_per_second: float = 0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._side = side
         self._encoder = encoder
         self._batch = batch
         self._rate = points_per_second
         self._tally = Tally()
         self._encoded_so_far = 0
-        self._started = time.monotonic()
+        self._now = now
+        self._started = now()
 
     async def run(self) -> Tally:
         """Pass over what is lacking until a pass finds nothing new (live writes and deletes move under it).
@@ -141,7 +151,7 @@ class Pipeline:
             return
         self._encoded_so_far += count
         due = self._encoded_so_far / self._rate
-        await asyncio.sleep(max(0.0, due - (time.monotonic() - self._started)))
+        await asyncio.sleep(max(0.0, due - (self._now() - self._started)))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
