@@ -381,6 +381,14 @@ def test_what_another_rebuild_left_half_filled_is_un_named_then_dropped_never_fi
     assert plan(tenant, case.make_facts(settled, half, model=MODEL)) == TenantPlan((DropCollection(G2),), None, 0.0)
 
 
+def test_a_generation_with_documents_that_nothing_names_is_dropped_though_it_has_the_right_vectors() -> None:
+    """The same candidate again: what was changed or deleted meanwhile would stay as it was when the filling stopped."""
+    live = case.make_collection(case.dense(1), released=case.LONG_AGO)
+    assert plan(GERMAN, case.make_facts(live, other_side(points=1), model=BOUND)).actions == (DropCollection(G2),)
+    empty = plan(GERMAN, case.make_facts(live, other_side(points=0), model=BOUND)).actions
+    assert empty == (patch(G1, pending=case.dense(1, 2, at=NOW, tenant=GERMAN)),)
+
+
 def test_a_side_that_previous_names_is_given_up_before_it_is_pointed_elsewhere() -> None:
     live = case.make_collection(case.dense(2, 2), 2, previous=case.dense(1), points=20_000)
     old = case.make_collection(case.dense(1), 1)

@@ -1,0 +1,250 @@
+"""Cells in memory that keep Qdrant's rules, and note every write that a careful operator would never send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from searchops.api.observed import CellIdentity, CellState, CollectionState, SearchProbe
+from searchops.api.retrieval import Binding
+from searchops.planning.names import KEY_BINDING, KEY_FLEET, KEY_GENERATION, KEY_PENDING, KEY_PREVIOUS, KEY_UID
+from searchops.runtime.errors import Terminal, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.unit.controllers.fakes_faults import Faults
+
+    from searchops.api.observed import CellRegistration, CollectionDesign, StrictMode
+
+
+@dataclass(slots=True)
+class FakePoint:
+    """A point: the version of the document that each of its vectors was made from ("" is the payload)."""
+
+    versions: dict[str, int]
+
+
+@dataclass(slots=True)
+class FakeCollection:
+    """A collection with its points by id."""
+
+    design: CollectionDesign
+    metadata: dict[str, str]
+    dense: dict[str, int]
+    strict: StrictMode | None
+    indexes: dict[str, str] = field(default_factory=dict)
+    points: dict[int, FakePoint] = field(default_factory=dict)
+
+    def binding(self, key: str) -> Binding | None:
+        text = self.metadata.get(key)
+        return Binding.from_metadata(text) if text is not None else None
+
+
+@dataclass(slots=True)
+class FakeCell:
+    """One server."""
+
+    collections: dict[str, FakeCollection] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    identity: CellIdentity | None = None
+    reachable: bool = True
+
+    def resolve(self, name: str) -> FakeCollection | None:
+        return self.collections.get(self.aliases.get(name, name))
+
+
+class FakeCells:
+    """`CellReader` and `CellWriter` over `FakeCell`s.
+
+    Attributes:
+        broken: writes that touched what is not the tenant's, or took away what its live collection names.
+    """
+
+    def __init__(self, faults: Faults, *, fleet: str = "prod", uids: Callable[[], set[str]]) -> None:
+        self.cells: dict[str, FakeCell] = {}
+        self.broken: list[str] = []
+        self.writes: list[str] = []
+        self._faults = faults
+        self._fleet = fleet
+        self._uids = uids
+
+    def cell(self, registration: CellRegistration) -> FakeCell:
+        return self.cells.setdefault(registration.name, FakeCell())
+
+    # -- reads -------------------------------------------------------------------------------------------------
+
+    async def survey(self, cell: CellRegistration) -> CellState:
+        found = self.cell(cell)
+        if not found.reachable:
+            return CellState(cell, reachable=False, error="refused")
+        state = CellState(cell, True, "", found.identity, frozenset(found.collections), dict(found.aliases))
+        return self._faults.through("survey", lambda: state)
+
+    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
+        found = self.cell(cell).collections.get(collection)
+        state = None if found is None else _state(found)
+        return self._faults.through("describe", lambda: state)
+
+    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
+        found = self._there(cell, collection)
+        wanted = [point for point in found.points.values() if lacking is None or lacking not in point.versions]
+        return self._faults.through("count", lambda: len(wanted))
+
+    async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
+        found = self.cell(cell).resolve(alias)
+        ok = found is not None and vector in found.design.sparse and bool(token)
+        return self._faults.through("probe", lambda: SearchProbe(ok, "" if ok else "refused"))
+
+    # -- writes ------------------------------------------------------------------------------------------------
+
+    async def claim(self, cell: CellRegistration, identity: CellIdentity) -> None:
+        def act() -> None:
+            found = self.cell(cell)
+            if found.identity not in (None, identity):
+                raise Terminal("Conflict", "the cell belongs to somebody else")
+            found.identity = identity
+
+        self._write("claim", act)
+
+    async def create_collection(self, cell: CellRegistration, design: CollectionDesign) -> None:
+        def act() -> None:
+            server, metadata = self.cell(cell), dict(design.metadata)
+            there = server.collections.get(design.name)
+            keys = (KEY_FLEET, KEY_UID, KEY_GENERATION)
+            if there is not None and any(there.metadata.get(key) != metadata.get(key) for key in keys):
+                raise Terminal("Conflict", f"{design.name} is somebody else's")
+            if design.name in server.aliases:
+                raise Terminal("Conflict", f"{design.name} is an alias")
+            if there is None:
+                made = FakeCollection(design, metadata, dict(design.dense), design.strict)
+                server.collections[design.name] = made
+
+        self._write(f"create {design.name}", act)
+
+    async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
+        def act() -> None:
+            found = self._there(cell, collection)
+            self._must_own(found, f"index on {collection}")
+            found.indexes[field] = kind
+
+        self._write(f"index {field} of {collection}", act)
+
+    async def point_alias(self, cell: CellRegistration, alias: str, collection: str) -> None:
+        def act() -> None:
+            server = self.cell(cell)
+            self._must_own(self._there(cell, collection), f"alias {alias} to {collection}")
+            before = server.resolve(alias)
+            if before is not None:
+                self._must_own(before, f"alias {alias} away from {server.aliases[alias]}")
+            if alias in server.collections:
+                raise Terminal("Conflict", f"{alias} is a collection")
+            if "@" in alias and before is not None and server.aliases[alias] != collection:
+                self._must_not_be_named(server, alias, f"alias {alias} moved while it is named")
+            server.aliases[alias] = collection
+
+        self._write(f"point {alias} to {collection}", act)
+
+    async def remove_alias(self, cell: CellRegistration, alias: str) -> None:
+        def act() -> None:
+            found = self.cell(cell).resolve(alias)
+            if found is not None:
+                self._must_own(found, f"remove alias {alias}")
+            self.cell(cell).aliases.pop(alias, None)
+
+        self._write(f"remove {alias}", act)
+
+    async def patch_metadata(
+        self, cell: CellRegistration, collection: str, metadata: Mapping[str, str | None], strict: StrictMode | None
+    ) -> None:
+        def act() -> None:
+            found = self._there(cell, collection)
+            self._must_own(found, f"patch {collection}")
+            for key, value in metadata.items():
+                found.metadata.pop(key, None)
+                if value is not None:
+                    found.metadata[key] = value
+            if strict is not None:
+                found.strict = strict
+
+        self._write(f"patch {collection}", act)
+
+    async def add_vector(self, cell: CellRegistration, collection: str, vector: str, dimension: int) -> None:
+        def act() -> None:
+            found = self._there(cell, collection)
+            self._must_own(found, f"add {vector} to {collection}")
+            if found.dense.setdefault(vector, dimension) != dimension:
+                raise Transient(f"{vector} has another size")
+
+        self._write(f"add {vector} to {collection}", act)
+
+    async def remove_vector(self, cell: CellRegistration, collection: str, vector: str) -> None:
+        def act() -> None:
+            found = self._there(cell, collection)
+            self._must_own(found, f"remove {vector} of {collection}")
+            if vector in _named_vectors(found):
+                self.broken.append(f"removed {vector}, which {collection} names")
+            found.dense.pop(vector, None)
+            for point in found.points.values():
+                point.versions.pop(vector, None)
+
+        self._write(f"remove {vector} of {collection}", act)
+
+    async def drop_collection(self, cell: CellRegistration, collection: str) -> None:
+        def act() -> None:
+            server = self.cell(cell)
+            found = server.collections.get(collection)
+            if found is None:
+                return
+            self._must_own(found, f"drop {collection}")
+            for alias in [name for name, target in server.aliases.items() if target == collection]:
+                if "@" not in alias:
+                    self.broken.append(f"dropped {collection}, which {alias} points to")
+                self._must_not_be_named(server, alias, f"dropped {collection}, whose side is named")
+                del server.aliases[alias]
+            del server.collections[collection]
+
+        self._write(f"drop {collection}", act)
+
+    # -- within ------------------------------------------------------------------------------------------------
+
+    def _write(self, name: str, act: Callable[[], None]) -> None:
+        self.writes.append(name)
+        self._faults.through(name, act)
+
+    def _there(self, cell: CellRegistration, collection: str) -> FakeCollection:
+        found = self.cell(cell).resolve(collection)
+        if found is None:
+            raise Transient(f"404 {collection}")
+        return found
+
+    def _must_own(self, found: FakeCollection, what: str) -> None:
+        if found.metadata.get(KEY_FLEET) != self._fleet or found.metadata.get(KEY_UID) not in self._uids():
+            self.broken.append(f"{what}: not ours")
+
+    def _must_not_be_named(self, server: FakeCell, side: str, what: str) -> None:
+        live = server.resolve(side.split("@")[0])
+        if live is None:
+            return
+        named = [live.binding(key) for key in (KEY_PENDING, KEY_PREVIOUS)]
+        if any(item is not None and item.side == side for item in named):
+            self.broken.append(what)
+
+
+def _named_vectors(found: FakeCollection) -> set[str | None]:
+    bindings = [found.binding(key) for key in (KEY_BINDING, KEY_PENDING, KEY_PREVIOUS)]
+    return {item.vector for item in bindings if item is not None}
+
+
+def _state(found: FakeCollection) -> CollectionState:
+    return CollectionState(
+        name=found.design.name,
+        points=len(found.points),
+        dense=dict(found.dense),
+        sparse=frozenset(found.design.sparse),
+        indexes=dict(found.indexes),
+        shards=found.design.shards,
+        replicas=found.design.replicas,
+        strict=found.strict,
+        metadata=dict(found.metadata),
+    )
