@@ -59,8 +59,8 @@ class Provisioned:
     unready: int
 
 
-async def provision(tenants: int, *, timeout: float = 300.0) -> Provisioned:
-    """Create so many tenants as another client would, let the operator work, then promote a model under them."""
+async def provision(tenants: int, *, burst: int, timeout: float = 300.0) -> Provisioned:
+    """Create tenants as another client would, `burst` at once, then promote a model under all of them."""
     world = World(Cells(-(-tenants // TENANTS_A_CELL)), Secrets(), ReindexJobs(), Events())
     replica = Replica(world)
     api = ApiServer(replica.deliver)
@@ -69,9 +69,11 @@ async def provision(tenants: int, *, timeout: float = 300.0) -> Provisioned:
         api.put(MODELS, model)
         await asyncio.sleep(0)
         start = time.perf_counter()
-        for number in range(tenants):
-            api.put(TENANTS, _tenant(number))
-        await replica.settled(tenants, timeout=timeout)
+        for first in range(0, tenants, burst):
+            until = min(tenants, first + burst)
+            for number in range(first, until):
+                api.put(TENANTS, _tenant(number))
+            await replica.settled(until, timeout=timeout)
         seconds = time.perf_counter() - start
         counts = [api.writes[key] for key in replica.tenants.keys()]  # noqa: SIM118 - a cache is no mapping
         secrets, unready = world.secrets.writes / tenants, len(replica.unready())

@@ -141,10 +141,12 @@ class Replica:
         return [str(found.key) for found in self.tenants if not _ready(found)]
 
     async def _quiet(self) -> None:
-        while True:
+        """Nothing is queued or running, and still is not once the events of the last writes have come."""
+        rests = 0
+        while rests < 2:
             seen = self.queue.snapshot()
-            if not (seen.changes or seen.resyncs or seen.delayed or seen.parked or seen.running):
-                return
+            busy = seen.changes or seen.resyncs or seen.delayed or seen.parked or seen.running
+            rests = 0 if busy else rests + 1
             await asyncio.sleep(0.005)
 
     async def _reconcile(self, key: Key) -> Result:
