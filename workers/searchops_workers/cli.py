@@ -54,7 +54,11 @@ def analyse(
 ) -> None:
     """Print the tokens of a text as JSON, as a query is analysed."""
     from searchops_workers.retrieval.commands import analyse as analyse_text
+    from searchops_workers.retrieval.stemming import SNOWBALL
 
+    if lang not in SNOWBALL:
+        typer.echo(f"--lang {lang!r} is not analysed; wanted one of {', '.join(SNOWBALL)}", err=True)
+        raise typer.Exit(2)
     typer.echo(analyse_text(text, lang))
 
 
