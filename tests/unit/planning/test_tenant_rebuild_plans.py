@@ -385,6 +385,8 @@ def test_a_generation_with_documents_that_nothing_names_is_dropped_though_it_has
     """The same candidate again: what was changed or deleted meanwhile would stay as it was when the filling stopped."""
     live = case.make_collection(case.dense(1), released=case.LONG_AGO)
     assert plan(GERMAN, case.make_facts(live, other_side(points=1), model=BOUND)).actions == (DropCollection(G2),)
+    strange = plan(GERMAN, case.make_facts(live, other_side(points=0, dense={"d-s9": 8}), model=BOUND)).actions
+    assert strange == (DropCollection(G2),)
     empty = plan(GERMAN, case.make_facts(live, other_side(points=0), model=BOUND)).actions
     assert empty == (patch(G1, pending=case.dense(1, 2, at=NOW, tenant=GERMAN)),)
 
