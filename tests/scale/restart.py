@@ -72,23 +72,23 @@ async def restart(world: World, listed: list[Identity], model: dict[str, Any], p
 def main() -> None:
     """Load the fleet, restart over it, say what it took."""
     fleet, out = Path(sys.argv[1]), Path(sys.argv[2])
-    imported = _peak_megabytes()
+    imported = _megabytes("VmRSS")
     with fleet.open("rb") as file:
         world, listed, model = pickle.load(file)  # noqa: S301 - see above
-    loaded = _peak_megabytes()
+    loaded = _megabytes("VmRSS")
     world.cells.reads.clear()
     world.cells.writes.clear()
     world.events.reasons.clear()
     world.secrets.reads = world.secrets.writes = world.reindex_jobs.writes = 0
     answer = asyncio.run(restart(world, listed, model, fleet.with_suffix(".pages")))
-    answer |= {"rss_imports_mb": imported, "rss_with_world_mb": loaded, "rss_mb": _peak_megabytes()}
+    answer |= {"rss_imports_mb": imported, "rss_world_mb": loaded - imported, "rss_mb": _megabytes("VmHWM")}
     out.write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _peak_megabytes() -> float:
-    """Greatest resident size of this program so far (``ru_maxrss`` would show the greater one of its parent)."""
+def _megabytes(field: str) -> float:
+    """Resident size of this program: now, or (``VmHWM``) at most; ``ru_maxrss`` would show its parent's if greater."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    line = next(one for one in status.splitlines() if one.startswith("VmHWM:"))
+    line = next(one for one in status.splitlines() if one.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
