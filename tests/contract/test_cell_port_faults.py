@@ -6,6 +6,7 @@ Only the sandbox's double takes orders to fail.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import uuid
 from dataclasses import replace
@@ -45,6 +46,7 @@ class Wire:
         self.upstream = upstream
         self.requests: list[tuple[str, str]] = []
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.port = free_port()
         self._client = httpx.AsyncClient(timeout=10, verify=False)  # noqa: S501 - plain HTTP on loopback
 
@@ -55,9 +57,27 @@ class Wire:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        for task in tuple(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
         await self._client.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, closed whole whatever happens: a socket left open fails a later, innocent test."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._pass_on(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the adapter gave up before it had asked
+        finally:
+            self._serving.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method, path, _ = head.split("\r\n", 1)[0].split(" ")
         headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
@@ -78,8 +98,6 @@ class Wire:
             await writer.drain()
         except (httpx.HTTPError, ConnectionError):
             pass  # the answer was lost on purpose: the adapter sees a connection that ends
-        finally:
-            writer.close()
 
 
 class Scene:

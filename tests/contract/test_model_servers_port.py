@@ -6,6 +6,7 @@ That a load worked is shown by the next survey and an inference, never by the an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -180,8 +181,12 @@ async def test_a_server_that_is_down_is_an_answer_beside_the_others(ports: Trito
 
 async def test_a_server_that_accepts_and_says_nothing_is_given_up(pool: Pool) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     port = free_port()
     listener = await asyncio.start_server(silent, "127.0.0.1", port)
