@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from searchops.api.retrieval import AnalyserSettings, Binding, RetrievalProfile
@@ -78,12 +78,14 @@ def test_a_query_meets_a_document_of_the_same_text_in_every_term(text: str) -> N
 
 
 @settings(deadline=None)  # the first text loads the dictionaries
+@example("AEH-000")
 @given(codes)
 def test_a_code_is_found_with_and_without_its_hyphen_from_either_side(code: str) -> None:
     joined, spaced = code.replace("-", ""), code.replace("-", " ")
+    canonical = fold(joined, LANGUAGES)  # AEH reads as a transcribed umlaut, on both sides alike
     for query in (code, joined, code.lower(), joined.lower(), code.replace("-", "‑")):
         for document in (code, joined):
-            assert joined.lower() in set(tokens(query, query=True)) & set(tokens(document))
+            assert canonical in set(tokens(query, query=True)) & set(tokens(document))
     assert set(tokens(spaced)) <= set(tokens(code))
 
 
