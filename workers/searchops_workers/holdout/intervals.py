@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import betaincinv
-from scipy.stats import binom
+from scipy.special import betainc, betaincinv
 
 ALPHA = 0.05
 """One-sided level of every bound and test, before wear."""
@@ -38,7 +37,9 @@ def clopper_pearson(lost: int, of: int, alpha: float = ALPHA) -> Bounds:
 
 def binomial_p(lost: int, of: int, margin: float) -> float:
     """P(X ≥ lost) for X ~ Binomial(of, margin): the exact one-sided p of "the share lost is at most the margin"."""
-    return float(binom.sf(lost - 1, of, margin)) if lost > 0 else 1.0
+    if not 0 < lost <= of:
+        return 1.0 if lost <= 0 else 0.0
+    return float(betainc(lost, of - lost + 1, margin))
 
 
 def mcnemar_p(worse: int, better: int) -> float:

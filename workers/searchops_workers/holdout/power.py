@@ -6,10 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy.stats import binom, norm
+from scipy.special import ndtr, ndtri
 
 from searchops_workers.holdout.gates import TRAFFIC_FLOOR
-from searchops_workers.holdout.intervals import ALPHA, clopper_pearson, fewest_lost_that_regress, most_lost_that_pass
+from searchops_workers.holdout.intervals import (
+    ALPHA,
+    binomial_p,
+    clopper_pearson,
+    fewest_lost_that_regress,
+    most_lost_that_pass,
+)
 from searchops_workers.holdout.outcomes import measure
 from searchops_workers.holdout.records import Split
 
@@ -76,7 +82,9 @@ def smallest_loss_caught(
 
 def passes_a(families: int, true_loss: float, margin: float, alpha: float = ALPHA) -> float:
     """P(gate A passes), exactly."""
-    return float(binom.cdf(most_lost_that_pass(families, margin, alpha), families, true_loss)) if families else 0.0
+    if not families:
+        return 0.0
+    return 1.0 - binomial_p(most_lost_that_pass(families, margin, alpha) + 1, families, true_loss)
 
 
 def passes_b(
@@ -86,7 +94,7 @@ def passes_b(
     if traffic < TRAFFIC_FLOOR:
         return 0.0
     target = 0.0 if rules.must_be_better else -rules.ndcg_margin
-    return float(norm.cdf((mean - target) * math.sqrt(traffic) / deviation - norm.isf(alpha)))
+    return float(ndtr((mean - target) * math.sqrt(traffic) / deviation + ndtri(alpha)))
 
 
 def families_for_power(

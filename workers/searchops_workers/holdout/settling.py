@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from searchops_workers.holdout.completion import unjudged
 from searchops_workers.holdout.intervals import clopper_pearson
@@ -58,7 +58,7 @@ def families_for_mean(mean: float, deviation: float, target: float, margin: floa
     distance = mean - target if mean > target else -margin - mean
     if distance <= 0:
         return None
-    families = math.ceil((float(norm.isf(alpha)) * deviation / distance) ** 2)
+    families = math.ceil((float(ndtri(alpha)) * deviation / distance) ** 2)
     return families if families <= MOST_FAMILIES else None
 
 
