@@ -8,16 +8,15 @@ back when that dependency has room. All bookkeeping is synchronous; only `get` w
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from searchops.runtime.backoff import BackOff
+from searchops.runtime.due_times import DueTimes
 from searchops.runtime.instruments import NoQueueMetrics
+from searchops.runtime.queue_entry import Entry, Priority, QueueSnapshot, more_urgent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -28,61 +27,15 @@ if TYPE_CHECKING:
 else:
     K = TypeVar("K")
 
+__all__ = ["Priority", "QueueClosed", "QueueSnapshot", "WorkQueue"]
+
 DEFAULT_CAPACITY = 200_000
 DEFAULT_PATIENCE = 300.0
 DEFAULT_PARKING = 60.0
 
 
-class Priority(IntEnum):
-    """A change goes before a resync and before the initial list."""
-
-    CHANGE = 0
-    RESYNC = 1
-
-
 class QueueClosed(Exception):  # noqa: N818 - a state, not a fault
     """The queue hands out nothing any more: the worker ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueSnapshot:
-    """The queue at one moment; times in seconds."""
-
-    changes: int
-    resyncs: int
-    delayed: int
-    parked: int
-    running: int
-    unfinished_seconds: float
-    longest_running_seconds: float
-    refused: int
-
-    @property
-    def depth(self) -> int:
-        """Keys that wait for a worker."""
-        return self.changes + self.resyncs
-
-
-@dataclass(slots=True)
-class _Entry:
-    ready: Priority | None = None
-    ready_since: float = 0.0
-    running: Priority | None = None
-    running_since: float = 0.0
-    again: Priority | None = None
-    parked: Priority | None = None
-    parked_until: float = 0.0
-    due: float | None = None
-    due_priority: Priority = Priority.CHANGE
-    failures: int = 0
-
-    @property
-    def idle(self) -> bool:
-        return self.ready is self.running is self.again is self.parked is self.due is None
-
-
-def _more_urgent(one: Priority | None, other: Priority) -> Priority:
-    return other if one is None else min(one, other)
 
 
 class WorkQueue(Generic[K]):
@@ -114,10 +67,9 @@ class WorkQueue(Generic[K]):
         self._metrics: QueueMetrics = metrics or NoQueueMetrics()
         self._capacity = capacity
         self._patience = patience
-        self._entries: dict[K, _Entry] = {}
+        self._entries: dict[K, Entry] = {}
         self._lines: dict[Priority, OrderedDict[K, None]] = {priority: OrderedDict() for priority in Priority}
-        self._due: list[tuple[float, int, K]] = []
-        self._sequence = 0
+        self._due: DueTimes[K] = DueTimes(self._stands_for)
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -287,7 +239,7 @@ class WorkQueue(Generic[K]):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _admit(self, key: K) -> _Entry | None:
+    def _admit(self, key: K) -> Entry | None:
         entry = self._entries.get(key)
         if entry is not None and entry.running is not None:
             return entry
@@ -297,16 +249,16 @@ class WorkQueue(Generic[K]):
             if len(self._entries) >= self._capacity:
                 self._refused += 1
                 return None
-            entry = self._entries[key] = _Entry()
+            entry = self._entries[key] = Entry()
         return entry
 
-    def _running(self, key: K) -> _Entry:
+    def _running(self, key: K) -> Entry:
         entry = self._entries.get(key)
         if entry is None or entry.running is None:
             raise ValueError(f"queue {self.name}: {key} is not running; give back only keys that get handed out, once")
         return entry
 
-    def _stop_running(self, key: K) -> _Entry:
+    def _stop_running(self, key: K) -> Entry:
         entry = self._running(key)
         self._metrics.finished(self.name, max(0.0, self._now() - entry.running_since))
         entry.running = None
@@ -316,9 +268,9 @@ class WorkQueue(Generic[K]):
         entry = self._entries.get(key)
         return Priority.CHANGE if entry is None or entry.running is None else entry.running
 
-    def _want(self, key: K, entry: _Entry, priority: Priority) -> None:
+    def _want(self, key: K, entry: Entry, priority: Priority) -> None:
         if entry.running is not None:
-            entry.again = _more_urgent(entry.again, priority)
+            entry.again = more_urgent(entry.again, priority)
         elif entry.ready is not None:
             if priority < entry.ready:
                 del self._lines[entry.ready][key]
@@ -328,7 +280,7 @@ class WorkQueue(Generic[K]):
             entry.parked = None
             self._make_ready(key, entry, priority)
 
-    def _make_ready(self, key: K, entry: _Entry, priority: Priority, *, first: bool = False) -> None:
+    def _make_ready(self, key: K, entry: Entry, priority: Priority, *, first: bool = False) -> None:
         entry.ready, entry.ready_since = priority, self._now()
         line = self._lines[priority]
         line[key] = None
@@ -343,11 +295,11 @@ class WorkQueue(Generic[K]):
             return resyncs if self._now() - oldest > self._patience else changes
         return changes or resyncs or None
 
-    def _drop_if_idle(self, key: K, entry: _Entry) -> None:
+    def _drop_if_idle(self, key: K, entry: Entry) -> None:
         if entry.idle:
             self._entries.pop(key, None)
 
-    def _delay(self, key: K, entry: _Entry, seconds: float, priority: Priority) -> None:
+    def _delay(self, key: K, entry: Entry, seconds: float, priority: Priority) -> None:
         due = self._now() + seconds
         entry.due_priority = priority if entry.due is None else min(entry.due_priority, priority)
         if entry.due is not None and entry.due <= due:
@@ -356,29 +308,15 @@ class WorkQueue(Generic[K]):
         self._schedule(key, due)
 
     def _schedule(self, key: K, moment: float) -> None:
-        self._sequence += 1
-        heapq.heappush(self._due, (moment, self._sequence, key))
-        if len(self._due) > 3 * len(self._entries) + 64:
-            self._compact()
+        self._due.add(key, moment, keys=len(self._entries))
         self._arm()
 
-    def _compact(self) -> None:
-        """Drop moments that no entry stands for any more, so that the heap stays in proportion to the keys."""
-        live: dict[tuple[K, float], tuple[float, int, K]] = {}
-        for item in self._due:
-            moment, _, key = item
-            entry = self._entries.get(key)
-            if entry is not None and (
-                entry.due == moment or (entry.parked is not None and entry.parked_until == moment)
-            ):
-                live[(key, moment)] = item
-        self._due = list(live.values())
-        heapq.heapify(self._due)
+    def _stands_for(self, key: K, moment: float) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.stands_for(moment)
 
     def _release_due(self) -> None:
-        now = self._now()
-        while self._due and self._due[0][0] <= now:
-            moment, _, key = heapq.heappop(self._due)
+        for key, moment in self._due.until(self._now()):
             entry = self._entries.get(key)
             if entry is None:
                 continue
@@ -413,9 +351,9 @@ class WorkQueue(Generic[K]):
 
     def _arm(self) -> None:
         """Keep one timer, for the earliest wish, while a worker waits."""
-        if not self._waiters or not self._due or self._closed:
+        due = self._due.earliest
+        if not self._waiters or due is None or self._closed:
             return
-        due = self._due[0][0]
         if self._timer is not None:
             if self._timer_due <= due:
                 return
