@@ -10,16 +10,10 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from searchops.adapters.kube import (
-    KubeAccessSecrets,
-    KubeEvents,
-    KubeJobs,
-    KubeLease,
-    KubeObjects,
-    KubeReindexJobs,
-    KubeStateMaps,
-)
+from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeReindexJobs, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
+from searchops.adapters.kube_jobs import KubeJobs
+from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.runtime.leader import LeaseRecord
 from searchops.runtime.recorder import Event
 from searchops.wiring import LEASE_NAME

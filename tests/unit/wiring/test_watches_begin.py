@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from searchops.wiring import _all_set
+from searchops.wiring.watches import all_set
 
 if TYPE_CHECKING:
     import pytest
@@ -24,7 +24,7 @@ async def test_a_watch_that_fails_ends_the_wait_and_is_named(caplog: pytest.LogC
     flags = [asyncio.Event(), asyncio.Event()]
     watches = [asyncio.create_task(_fail()), asyncio.create_task(_serve())]
     with caplog.at_level(logging.CRITICAL):
-        assert not await _all_set(flags, watches)
+        assert not await all_set(flags, watches)
     assert "no way to log in" in caplog.text
     watches[1].cancel()
 
@@ -32,7 +32,7 @@ async def test_a_watch_that_fails_ends_the_wait_and_is_named(caplog: pytest.LogC
 async def test_both_flags_are_waited_for() -> None:
     flags = [asyncio.Event(), asyncio.Event()]
     watches = [asyncio.create_task(_serve())]
-    waiting = asyncio.create_task(_all_set(flags, watches))
+    waiting = asyncio.create_task(all_set(flags, watches))
     flags[0].set()
     await asyncio.sleep(0)
     assert not waiting.done()

@@ -1,0 +1,113 @@
+"""Worker Jobs of the operator's namespace, their Secrets, and the PodTemplates they take their Pod from."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from searchops.adapters.kube_api import AlreadyExists, KubeApi
+from searchops.api.observed import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ACCESS_SECRET_TYPE = "searchops.dev/access"  # noqa: S105 - a Secret's type
+OWNER_UID = "searchops.dev/owner-uid"
+INPUTS_DIGEST = "searchops.dev/inputs-digest"
+RENEW_AT = "searchops.dev/renew-at"
+
+
+class KubeJobs:
+    """Worker Jobs of the operator's namespace, and the PodTemplates they take their Pod from.
+
+    Args:
+        template: a PodTemplate by name, from the cache that the watch fills.
+    """
+
+    def __init__(self, api: KubeApi, namespace: str, *, template: Callable[[str], Mapping[str, Any] | None]) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._template = template
+
+    def pod_template(self, name: str) -> Mapping[str, Any] | None:
+        """A PodTemplate."""
+        return self._template(name)
+
+    async def get(self, name: str) -> JobState | None:
+        """The Job's state."""
+        found = await self._api.get(self._path(name))
+        return None if found is None else job_state(found)
+
+    async def create(self, manifest: Mapping[str, Any], secret: Mapping[str, str] | None) -> None:
+        """Create the Job once; then its Secret, owned by it. A Pod waits for a Secret that is missing."""
+        name = manifest["metadata"]["name"]
+        try:
+            made = await self._api.create(self._path(), manifest)
+        except AlreadyExists:
+            found = await self._api.get(self._path(name))
+            if found is None:
+                return
+            made = found
+        if secret is not None:
+            await self._create_secret(name, made["metadata"]["uid"], secret)
+
+    async def _create_secret(self, name: str, uid: str, secret: Mapping[str, str]) -> None:
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "Opaque",
+            "metadata": {
+                "name": name,
+                "ownerReferences": [owner],
+                "labels": {"app.kubernetes.io/managed-by": "searchops"},
+            },
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()},
+        }
+        try:
+            await self._api.create(f"/api/v1/namespaces/{self._namespace}/secrets", body)
+        except AlreadyExists:
+            return
+
+    async def delete(self, name: str) -> None:
+        """Delete with its Pods."""
+        await self._api.delete(self._path(name), {"propagationPolicy": "Background"})
+
+    async def answers(self, name: str) -> tuple[str, ...]:
+        """Termination messages of the Job's finished Pods, newest first."""
+        path = f"/api/v1/namespaces/{self._namespace}/pods"
+        pods = await self._api.list(path, label_selector=f"batch.kubernetes.io/job-name={name}")
+        ended = []
+        for pod in pods:
+            for status in pod.get("status", {}).get("containerStatuses", []):
+                terminated = status.get("state", {}).get("terminated")
+                if status.get("name") == "worker" and terminated and terminated.get("message"):
+                    ended.append((terminated.get("finishedAt", ""), terminated["message"]))
+        return tuple(message for _, message in sorted(ended, reverse=True))
+
+    def _path(self, name: str = "") -> str:
+        path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
+        return f"{path}/{name}" if name else path
+
+
+def job_state(raw: Mapping[str, Any]) -> JobState:
+    """A Job as planners see it. FailureTarget is a failure already: its Pods are being stopped."""
+    metadata, status = raw["metadata"], raw.get("status", {})
+    conditions = {item["type"]: item for item in status.get("conditions", []) if item.get("status") == "True"}
+    failed = conditions.get("Failed") or conditions.get("FailureTarget")
+    labels = metadata.get("labels", {})
+    return JobState(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=labels.get(OWNER_UID, ""),
+        kind=labels.get("searchops.dev/task", ""),
+        suspended="Suspended" in conditions,
+        active=status.get("active", 0),
+        succeeded=status.get("succeeded", 0),
+        failed=status.get("failed", 0),
+        complete="Complete" in conditions,
+        failure=(failed.get("message") or failed.get("reason", "failed")) if failed else "",
+        failure_reason=failed.get("reason", "") if failed else "",
+        start_time=status.get("startTime", ""),
+        completion_time=status.get("completionTime", "") or (failed or {}).get("lastTransitionTime", ""),
+    )

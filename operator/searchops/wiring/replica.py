@@ -1,0 +1,241 @@
+"""One replica from its start to its end: watches, the Lease, what only its holder does, and the shutting down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from searchops.adapters.directory import RegisteredDirectory
+from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects
+from searchops.adapters.kube_api import KubeApi
+from searchops.adapters.qdrant import QdrantCells
+from searchops.adapters.triton import TritonServers
+from searchops.controllers.cell_sweep import CellSweep
+from searchops.controllers.model import status_of
+from searchops.runtime.barrier import Barrier
+from searchops.runtime.dependency import Dependencies
+from searchops.runtime.ghost_sweep import GhostSweep
+from searchops.runtime.leader import LeaderElector, LeaseLost
+from searchops.runtime.recorder import EventRecorder
+from searchops.runtime.resync import Resync
+from searchops.runtime.token_bucket import TokenBucket
+from searchops.telemetry.logs import configure_logging
+from searchops.telemetry.metrics import Telemetry
+from searchops.telemetry.redaction import Redactor
+from searchops.telemetry.serving import serve
+from searchops.triggers import Watched, kinds_registry, namespace_registry
+from searchops.wiring.controllers import EVENT_REASONS, Parts, make_controllers, make_kinds
+from searchops.wiring.watches import all_set, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from aiohttp import web
+
+    from searchops.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+LEASE_NAME = "searchops-operator"
+GHOST_SECONDS = 1800.0
+SHUTDOWN_SECONDS = 8.0
+
+
+class Operator:
+    """One replica: keeps warm caches, works while it holds the Lease, ends when it loses it."""
+
+    def __init__(self, settings: OperatorSettings, api: KubeApi, *, redactor: Redactor) -> None:
+        self._settings = settings
+        self._api = api
+        self._telemetry = Telemetry()
+        identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}"
+        self._dependencies = Dependencies(rng=random.Random())  # noqa: S311 - jitter, no secret
+        bucket = TokenBucket(settings.writes_per_second, max(1, int(settings.writes_per_second)))
+        self._objects = KubeObjects(api)
+        self._cells = QdrantCells()
+        self._servers = TritonServers()
+        self._directory = RegisteredDirectory(protect=redactor.protect)
+        self._templates: dict[str, Mapping[str, Any]] = {}
+        self._events = EventRecorder(
+            KubeEvents(api, instance=identity, now=_now, fallback_namespace=settings.namespace),
+            EVENT_REASONS,
+            redact=redactor.text,
+        )
+        self._elector = LeaderElector(KubeLease(api, settings.namespace, LEASE_NAME), identity)
+        self._kinds = make_kinds(self._objects, bucket, redactor, self._telemetry)
+        self._sources = [kind.source for kind in self._kinds.all]
+        self._barrier = Barrier(self._sources)
+        self._stop = asyncio.Event()
+        self._fault: BaseException | None = None
+        self._controllers = make_controllers(self._parts(), self._kinds, self._barrier)
+
+    def _parts(self) -> Parts:
+        return Parts(
+            settings=self._settings,
+            api=self._api,
+            cells=self._cells,
+            servers=self._servers,
+            directory=self._directory,
+            objects=self._objects,
+            templates=self._templates,
+            events=self._events,
+            dependencies=self._dependencies,
+            telemetry=self._telemetry,
+            clock=_now,
+            lease_left=self._elector.remaining,
+            fatal=self._fatal,
+        )
+
+    def _fatal(self, error: BaseException) -> None:
+        self._fault = error
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Run until a signal, a lost lease or a fault; returns the exit status."""
+        watched = self._watched()
+        ready = [asyncio.Event(), asyncio.Event()]
+        watches = [
+            asyncio.create_task(watch(kinds_registry(watched), ready[0], namespaces=()), name="watch-kinds"),
+            asyncio.create_task(
+                watch(namespace_registry(watched), ready[1], namespaces=(self._settings.namespace,)),
+                name="watch-namespace",
+            ),
+        ]
+        runner = await self._serve()
+        tasks: list[asyncio.Task[Any]] = []
+        try:
+            if not await all_set(ready, watches):
+                logger.critical("a watch ended before it began; see the lines above", extra={"part": "watch"})
+                return 1
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            tasks = [asyncio.create_task(job) for job in self._standing()]
+            stopping = asyncio.create_task(self._stop.wait(), name="stop")
+            done, _ = await asyncio.wait([stopping, *tasks, *watches], return_when=asyncio.FIRST_COMPLETED)
+            return self._status_of(done, stopping)
+        finally:
+            await self._shut_down(tasks, watches, runner)
+
+    def _status_of(self, done: set[asyncio.Task[Any]], stopping: asyncio.Task[Any]) -> int:
+        for task in done:
+            if task is stopping:
+                continue
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, LeaseLost):
+                logger.error(
+                    "the lease is lost: the process ends, so that no two replicas act", extra={"error": str(error)}
+                )
+            else:
+                logger.critical("a part ended that should not", extra={"part": task.get_name()}, exc_info=error)
+            return 1
+        return 1 if self._fault is not None else 0
+
+    def _standing(self) -> list[Coroutine[Any, Any, Any]]:
+        return [
+            self._open_barrier(),
+            self._elector.run(self._lead),
+            GhostSweep(self._sources, interval=GHOST_SECONDS).run(),
+        ]
+
+    async def _open_barrier(self) -> None:
+        await self._barrier.run()
+        await asyncio.Event().wait()
+
+    async def _lead(self) -> None:
+        """What only the holder of the Lease does."""
+        period = self._settings.resync_minutes * 60
+        async with asyncio.TaskGroup() as group:
+            for controller in self._controllers:
+                group.create_task(controller.run())
+            for kind in self._kinds.all:
+                group.create_task(Resync(kind.cache, kind.queue, period=period).run())
+            group.create_task(self._events.run())
+            group.create_task(self._sweep_cells())
+
+    async def _sweep_cells(self) -> None:
+        sweep = CellSweep(
+            fleet=self._settings.fleet,
+            directory=self._directory,
+            cells=self._cells,
+            ddl=self._cells,
+            objects=self._objects,
+            dependencies=self._dependencies,
+            clock=_now,
+            lease_left=self._elector.remaining,
+        )
+        await self._barrier.wait()
+        while True:
+            await asyncio.sleep(self._settings.cell_sweep_minutes * 60)
+            await sweep.run_once()
+
+    def _watched(self) -> Watched:
+        kinds = self._kinds
+        return Watched(
+            tenants=kinds.tenants.cache,
+            models=kinds.models.cache,
+            reindexes=kinds.reindexes.cache,
+            tenant_queue=kinds.tenants.queue,
+            model_queue=kinds.models.queue,
+            reindex_queue=kinds.reindexes.queue,
+            apply_secret=self._directory.apply_secret,
+            apply_slice=self._directory.apply_slice,
+            templates=self._templates,
+            model_view=status_of,
+        )
+
+    async def _serve(self) -> web.AppRunner:
+        self._telemetry.watch(
+            queues=[kind.queue for kind in self._kinds.all],
+            dependencies=self._dependencies,
+            lease_remaining=self._elector.remaining,
+            caches={kind.cache.plural: kind.cache.__len__ for kind in self._kinds.all},
+        )
+        return await serve(
+            (self._settings.probe_port, self._settings.metrics_port),
+            missing=lambda: None if self._barrier.is_open else self._barrier.missing(),
+            exposition=self._telemetry.exposition,
+        )
+
+    async def _shut_down(
+        self, tasks: list[asyncio.Task[Any]], watches: list[asyncio.Task[Any]], runner: web.AppRunner
+    ) -> None:
+        """Work first, then the Lease (the elector releases it), then events, then the watches."""
+        for controller in self._controllers:
+            controller.stop()
+        for task in tasks:
+            task.cancel()
+        started = time.monotonic()
+        if tasks:
+            await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
+        await self._events.flush(max(0.5, SHUTDOWN_SECONDS - (time.monotonic() - started)))
+        for task in watches:
+            task.cancel()
+        await asyncio.wait(watches, timeout=2.0)
+        await runner.cleanup()
+        self._dependencies.close()
+        for part in (self._cells, self._servers, self._api):
+            with contextlib.suppress(Exception):
+                await part.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run_operator(settings: OperatorSettings) -> int:
+    """Connect and run one replica; returns the exit status."""
+    redactor = Redactor()
+    configure_logging(style=settings.log_format, redactor=redactor, level=settings.log_level)
+    for chatty in ("httpx", "httpcore", "kopf.objects"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    api = await KubeApi.connect(settings.kubeconfig)
+    return await Operator(settings, api, redactor=redactor).run()

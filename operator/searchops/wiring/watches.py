@@ -1,0 +1,54 @@
+"""Kopf as the host of watches, and the wait for their beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import kopf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
+
+
+async def watch(registry: kopf.OperatorRegistry, ready: asyncio.Event, *, namespaces: Sequence[str]) -> None:
+    """Watch for ever: no scanning, no peering, no posting; it writes nothing.
+
+    Args:
+        registry: the handlers.
+        ready: set once the watches have begun.
+        namespaces: where to watch; none means the whole cluster.
+    """
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.watching.chunk_size = 500
+    settings.queueing.idle_timeout = 0.1
+    await kopf.operator(
+        registry=registry,
+        settings=settings,
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        ready_flag=ready,
+    )
+
+
+async def all_set(flags: list[asyncio.Event], watches: list[asyncio.Task[None]]) -> bool:
+    """Wait for every flag; False where a watch ends first: nothing would ever set its flag then."""
+    waiting: asyncio.Future[Any] = asyncio.gather(*(flag.wait() for flag in flags))
+    parts: list[asyncio.Future[Any]] = [waiting, *watches]
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        return True
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    for watch in watches:
+        if watch.done() and not watch.cancelled() and (error := watch.exception()) is not None:
+            logger.critical("a watch failed at its start", exc_info=error)
+    return False
