@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
 from searchops.api.observed import CollectionDesign, StrictMode
+from searchops.api.rates import MerchantRates
 from searchops.api.retrieval import (
     BUILTIN_PROFILES,
     AnalyserSettings,
@@ -24,6 +25,7 @@ from searchops.planning.names import (
     KEY_NAME,
     KEY_NAMESPACE,
     KEY_NAMESPACE_UID,
+    KEY_RATES,
     KEY_UID,
     alias_name,
     collection_name,
@@ -84,11 +86,16 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class SchemaDifference:
-    """What can be mended in place, and what needs a rebuild."""
+    """What can be mended in place, and what needs a rebuild.
+
+    Attributes:
+        rates: value of the metadata key that the gateway reads the merchant's rates from, where it differs.
+    """
 
     missing_indexes: tuple[tuple[str, str], ...]
     strict: StrictMode | None
     rebuild: tuple[str, ...]
+    rates: str | None = None
 
 
 def analyser_settings(spec: SearchTenantSpec) -> AnalyserSettings:
@@ -130,6 +137,12 @@ def strict_mode(spec: SearchTenantSpec, *, lifted: bool) -> StrictMode:
         upsert_batch=LARGEST_BATCH,
         query_limit=QUERY_LIMIT,
     )
+
+
+def rates_of(spec: SearchTenantSpec) -> MerchantRates:
+    """The merchant's rates, which the gateway enforces whole also while strict mode is lifted."""
+    quotas = spec.quotas
+    return MerchantRates(searches_per_minute=quotas.searches_per_minute, writes_per_minute=quotas.writes_per_minute)
 
 
 def indexes_of(spec: SearchTenantSpec) -> tuple[tuple[str, str], ...]:
@@ -174,7 +187,11 @@ def collection_design(
     spec = tenant.spec
     a8 = binding.analyser_id
     dense = ((binding.vector, binding.dimension),) if binding.vector and binding.dimension else ()
-    metadata = {**owner.metadata(generation), KEY_BINDING: binding.to_metadata()}
+    metadata = {
+        **owner.metadata(generation),
+        KEY_BINDING: binding.to_metadata(),
+        KEY_RATES: rates_of(spec).to_metadata(),
+    }
     return CollectionDesign(
         name=collection_name(owner.alias, generation),
         dense=dense,
@@ -221,7 +238,13 @@ def compare_schema(
         lost.append(binding.vector)
     if lost:
         rebuild.append(f"vectors {', '.join(lost)} of the binding are not in {collection.name} as they should be")
-    return SchemaDifference(missing, strict if collection.strict != strict else None, tuple(rebuild))
+    rates = rates_of(spec).to_metadata()
+    return SchemaDifference(
+        missing,
+        strict if collection.strict != strict else None,
+        tuple(rebuild),
+        rates if collection.metadata.get(KEY_RATES) != rates else None,
+    )
 
 
 def side_of(alias: str, generation: int) -> str:

@@ -18,6 +18,7 @@ from searchops.planning.names import (
     KEY_DELETED_AT,
     KEY_PENDING,
     KEY_PREVIOUS,
+    KEY_RATES,
     collection_name,
     generation_of,
 )
@@ -254,8 +255,9 @@ def _mend(
     side = side_of(owner.alias, generation_of(owner.alias, current.name) or 1)
     if cell.aliases.get(side) != current.name:
         actions.append(PointAlias(side, current.name))
-    if difference.strict is not None:
-        actions.append(PatchCollection(current.name, (), difference.strict))
+    if difference.strict is not None or difference.rates is not None:
+        values = ((KEY_RATES, difference.rates),) if difference.rates is not None else ()
+        actions.append(PatchCollection(current.name, values, difference.strict))
     return tuple(actions)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.api.observed import StrictMode
+from searchops.api.rates import MerchantRates
 from searchops.planning.schema import (
     NO_LIMIT,
     SchemaDifference,
@@ -102,6 +103,7 @@ def test_a_design_has_named_vectors_only_and_says_whose_it_is() -> None:
         "searchops.dev/name": "acme",
         "searchops.dev/generation": "2",
         "searchops.dev/binding": bound.to_metadata(),
+        "searchops.dev/rates": '{"searchesPerMinute":0,"writesPerMinute":0}',
     }
 
 
@@ -118,3 +120,23 @@ def test_the_schema_digest_follows_what_a_rebuild_is_made_for() -> None:
     changed = ({"languages": ["fi"]}, {"document": "{sku}"}, {"sharding": {"shards": 2}}, {"sharding": {"replicas": 2}})
     assert len({plain, *(schema_digest(case.make_tenant(spec).spec) for spec in changed)}) == 5
     assert schema_digest(case.make_tenant({"quotas": QUOTAS}).spec) == plain
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_the_gateway_is_told_the_merchants_own_rates_whatever_strict_mode_makes_of_them(lifted: bool) -> None:
+    tenant = case.make_tenant({"quotas": QUOTAS, "sharding": {"shards": 4}})
+    bound = case.dense(1, 1)
+    design = collection_design(tenant, case.OWNER, 1, bound, lifted=lifted)
+    told = dict(design.metadata)["searchops.dev/rates"]
+    assert MerchantRates.from_metadata(told) == MerchantRates(searches_per_minute=60, writes_per_minute=6000)
+
+
+def test_changed_rates_are_written_again_and_nothing_is_rebuilt_for_them() -> None:
+    live = case.make_collection(case.dense(1))
+    assert compare_schema(case.make_tenant().spec, live, case.dense(1), lifted=False).rates is None
+    spec = case.make_tenant({"quotas": {"searchesPerMinute": 60}}).spec
+    found = compare_schema(spec, live, case.dense(1), lifted=False)
+    assert (found.rates, found.rebuild) == ('{"searchesPerMinute":60,"writesPerMinute":0}', ())
+    older = replace(live, metadata={k: v for k, v in live.metadata.items() if k != "searchops.dev/rates"})
+    found = compare_schema(case.make_tenant().spec, older, case.dense(1), lifted=False)
+    assert found.rates == '{"searchesPerMinute":0,"writesPerMinute":0}', "a collection of an older version gets them"

@@ -24,6 +24,7 @@ from searchops_workers.gateway.encoders import TritonEncoders
 from searchops_workers.gateway.metrics import GatewayMetrics
 from searchops_workers.gateway.openapi import PAGE, openapi_document
 from searchops_workers.gateway.problems import Problem
+from searchops_workers.gateway.rates import RateExceeded, Rates
 from searchops_workers.gateway.searches import Searches, search_document
 from searchops_workers.gateway.settings import EndpointSource
 from searchops_workers.gateway.writes import Versions, Writer
@@ -58,6 +59,7 @@ class Parts:
     encoder: BindingEncoder
     searches: Searches
     writer: Writer
+    rates: Rates
     metrics: GatewayMetrics
     search_gate: Admission
     write_gate: Admission
@@ -78,6 +80,7 @@ def build_parts(
     endpoints = EndpointSource(settings)
     cells = Cells(endpoints, timeout=settings.cell_seconds)
     bindings = Bindings(cells, seconds=settings.binding_seconds, clock=clock)
+    rates = Rates(clock=clock)
     chosen = encoder if encoder is not None else TritonEncoders(endpoints, clock=clock)
     return Parts(
         settings=settings,
@@ -85,8 +88,9 @@ def build_parts(
         cells=cells,
         bindings=bindings,
         encoder=chosen,
-        searches=Searches(cells, bindings, chosen, encode_seconds=settings.encode_query_seconds),
+        searches=Searches(cells, bindings, chosen, rates, encode_seconds=settings.encode_query_seconds),
         writer=Writer(cells, chosen, Versions(wall_clock), batch=settings.max_batch),
+        rates=rates,
         metrics=GatewayMetrics(),
         search_gate=Admission("searches", in_flight=settings.searches_in_flight, waiting=settings.searches_waiting),
         write_gate=Admission("writes", in_flight=settings.writes_in_flight, waiting=settings.writes_waiting),
@@ -135,6 +139,8 @@ class Gateway:
                 async with asyncio.timeout(seconds):
                     response = await handler(request)
             except Problem as problem:
+                if problem.status == 429:
+                    metrics.rate_limited.labels(route, "gateway" if isinstance(problem, RateExceeded) else "cell").inc()
                 response = problem.response()
             except TimeoutError:
                 response = Problem(
@@ -180,6 +186,7 @@ class Gateway:
 
     async def _write(self, caller: Caller, bulk: Bulk, kind: Literal["products", "ids"]) -> WriteOutcome:
         tenant = await self._parts.bindings.read(caller)
+        self._parts.rates.take(caller, tenant.rates, "writes", len(bulk.items))
         try:
             outcome = await self._write_once(caller, tenant, bulk, kind)
         except (WrongSpace, Gone):
@@ -237,6 +244,7 @@ class Gateway:
                 "languages": list(binding.analyser.languages),
                 "document": binding.document,
                 "filters": sorted({*binding.fields.filter, *binding.fields.code}),
+                "rates": found.rates.to_wire(),
             }
         )
 
@@ -256,6 +264,7 @@ class Gateway:
         parts = self._parts
         parts.metrics.in_flight.labels("search").set(parts.search_gate.present)
         parts.metrics.in_flight.labels("write").set(parts.write_gate.present)
+        parts.metrics.rate_buckets.set(len(parts.rates))
         return Response(parts.metrics.expose(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def healthz(self, request: Request) -> Response:

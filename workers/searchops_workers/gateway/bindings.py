@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from searchops.api.rates import RATES_KEY, MerchantRates
 from searchops.api.retrieval import BINDING_KEY, PENDING_KEY, PREVIOUS_KEY, Binding
 from searchops_workers.gateway.problems import Problem
 
@@ -23,22 +24,24 @@ CACHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class TenantBinding:
-    """The three bindings in a collection's metadata, and how many points it has.
+    """The three bindings in a collection's metadata, the merchant's rates, and how many points it has.
 
     Attributes:
         pending: the side that a rebuild fills.
         previous: the side that a rollback would need.
         points: approximately, tombstones included.
+        rates: without a bound where an operator of an older version wrote none; strict mode bounds the tenant still.
     """
 
     binding: Binding
     pending: Binding | None = None
     previous: Binding | None = None
     points: int = 0
+    rates: MerchantRates = field(default_factory=MerchantRates)
 
 
 def parse_bindings(metadata: Mapping[str, object], points: int = 0) -> TenantBinding:
-    """The bindings that the operator wrote.
+    """The bindings and rates that the operator wrote.
 
     Raises:
         Problem: 503 where there is none, or one that this version cannot read.
@@ -57,14 +60,15 @@ def parse_bindings(metadata: Mapping[str, object], points: int = 0) -> TenantBin
             _optional(metadata.get(PENDING_KEY)),
             _optional(metadata.get(PREVIOUS_KEY)),
             points,
+            _rates(metadata.get(RATES_KEY)),
         )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise Problem(
             503,
-            f"the collection's binding cannot be read ({where}: {first['msg']}); gateway and operator must be of "
-            "versions that fit",
+            f"the collection's binding or rates cannot be read ({where}: {first['msg']}); gateway and operator must "
+            "be of versions that fit",
             code="binding-unreadable",
             retry_after=10,
         ) from error
@@ -72,6 +76,10 @@ def parse_bindings(metadata: Mapping[str, object], points: int = 0) -> TenantBin
 
 def _optional(text: object) -> Binding | None:
     return Binding.from_metadata(text) if isinstance(text, str) else None
+
+
+def _rates(text: object) -> MerchantRates:
+    return MerchantRates.from_metadata(text) if isinstance(text, str) else MerchantRates()
 
 
 class Bindings:

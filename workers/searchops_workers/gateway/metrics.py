@@ -30,6 +30,17 @@ class GatewayMetrics:
             "Searches that the lexical legs answered alone because the encoder did not.",
             registry=self.registry,
         )
+        self.rate_limited = Counter(
+            "searchops_gateway_rate_limited_total",
+            "Requests refused because a merchant's rate is used up, here or by strict mode on the cell.",
+            ("route", "by"),
+            registry=self.registry,
+        )
+        self.rate_buckets = Gauge(
+            "searchops_gateway_rate_buckets",
+            "Tenants' rates that are partly used, by tenant and kind of request.",
+            registry=self.registry,
+        )
         self.products = Counter(
             "searchops_gateway_products_total", "Products of bulk requests.", ("outcome",), registry=self.registry
         )

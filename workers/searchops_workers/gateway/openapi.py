@@ -89,6 +89,12 @@ _PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "tenant": {"type": "string", "description": "Whose rate is used up (429, 413)."},
+        "limit": {
+            "type": "object",
+            "properties": {"field": {"type": "string"}, "perMinute": {"type": "integer"}},
+            "description": "Which rate of the SearchTenant, and how much it allows.",
+        },
     },
 }
 

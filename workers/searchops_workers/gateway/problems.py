@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import orjson
@@ -67,7 +68,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
         """The HTTP answer."""
         headers = {}
         if self.retry_after is not None:
-            headers["Retry-After"] = str(max(1, round(self.retry_after)))
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if self.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="searchops"'
         return Response(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from searchops_workers.gateway.callers import Caller
     from searchops_workers.gateway.cells import Cells
     from searchops_workers.gateway.encoders import BindingEncoder
+    from searchops_workers.gateway.rates import Rates
     from searchops_workers.retrieval.results import Hit
     from searchops_workers.retrieval.search import SearchAnswer
 
@@ -33,11 +34,15 @@ class Searches:
         cells: where the collections are.
         bindings: what they are bound to.
         encoder: query text to vector.
+        rates: what the merchant may do in a minute.
         encode_seconds: after which the lexical legs answer alone.
     """
 
-    def __init__(self, cells: Cells, bindings: Bindings, encoder: BindingEncoder, *, encode_seconds: float) -> None:
+    def __init__(
+        self, cells: Cells, bindings: Bindings, encoder: BindingEncoder, rates: Rates, *, encode_seconds: float
+    ) -> None:
         self._cells = cells
+        self._rates = rates
         self._bindings = bindings
         self._encoder = encoder
         self._encode_seconds = encode_seconds
@@ -46,9 +51,10 @@ class Searches:
         """The hits, and the binding they were found under; read again where the index has moved on.
 
         Raises:
-            Problem: what the database answered, or a filter that is not indexed.
+            Problem: what the database answered, a filter that is not indexed, or a rate that is used up.
         """
         tenant = await self._bindings.read(caller)
+        self._rates.take(caller, tenant.rates, "searches")
         try:
             return await self._once(caller, tenant.binding, body)
         except (WrongSpace, Gone):

@@ -1,0 +1,41 @@
+"""A merchant's rates as the gateway learns them: one flat value in the metadata of the tenant's collection.
+
+The gateway holds nothing of its own and sees no SearchTenant; it reads the collection's metadata with the caller's own
+token anyway, so that is where the rates travel. Strict mode cannot carry them: it counts read tokens and points a
+shard, never below the largest batch, and its write rate is lifted during a rebuild, when the merchant's is not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from searchops.api.meta import ApiModel
+
+RATES_KEY = "searchops.dev/rates"
+
+
+class MerchantRates(ApiModel):
+    """What a merchant may do in a minute; 0 means no bound.
+
+    Attributes:
+        searches_per_minute: searches.
+        writes_per_minute: products written or deleted.
+    """
+
+    searches_per_minute: Annotated[int, Field(ge=0)] = 0
+    writes_per_minute: Annotated[int, Field(ge=0)] = 0
+
+    def to_metadata(self) -> str:
+        """The one flat value of the metadata key, canonical so that equal rates are equal strings."""
+        return self.model_dump_json(by_alias=True)
+
+    @classmethod
+    def from_metadata(cls, text: str) -> MerchantRates:
+        """The rates that `to_metadata` wrote.
+
+        Raises:
+            pydantic.ValidationError: where the value is not rates.
+        """
+        return cls.model_validate_json(text)
