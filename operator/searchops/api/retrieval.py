@@ -14,7 +14,7 @@ from pydantic import Field
 
 from searchops.api.meta import ApiModel
 
-ANALYSER_VERSION = "1"
+ANALYSER_VERSION = "2"
 """Raised by every change of tokens: the lexical vectors' names carry it, so old and new never mix."""
 
 PRODUCT_NAMESPACE = uuid.UUID("6f9c1e0a-6f3e-5d0e-9a55-2d3c5f1b7a10")
@@ -97,19 +97,25 @@ BUILTIN_PROFILES: dict[str, RetrievalProfile] = {
 }
 
 
+MEASURED_AVG_LEN_LEX = 22.0
+MEASURED_AVG_LEN_TRI = 90.0
+"""Lengths of a short product text (title, brand, attributes), measured on the fixtures' catalogue: 16 to 22 word tokens
+in a shop of one language, 26 with three stems a word, and 82 to 96 trigrams. BM25 forgives four times as much."""
+
+
 class AnalyserSettings(ApiModel):
     """Everything that tokens and their weights depend on; any change is another pair of lexical vectors.
 
     Attributes:
-        avg_len_lex: average number of word tokens in a document, measured per tenant where it is known.
+        avg_len_lex: average number of word tokens in a document; of products where it is not measured for the tenant.
         avg_len_tri: average number of trigrams in a document.
     """
 
     version: str = ANALYSER_VERSION
     languages: tuple[str, ...] = ("en",)
     lexicon_digest: str = ""
-    avg_len_lex: float = 22.0
-    avg_len_tri: float = 92.0
+    avg_len_lex: float = MEASURED_AVG_LEN_LEX
+    avg_len_tri: float = MEASURED_AVG_LEN_TRI
 
     @property
     def analyser_id(self) -> str:

@@ -1,17 +1,28 @@
 """The analyser: one implementation for the index side and the query side.
 
-Fold, normalise numbers and units, split into tokens, expand codes and dimensions, drop stop words (never next to a
-code), stem words. A change of any of it is a new `ANALYSER_VERSION`, so that old and new vectors never mix.
+Fold, normalise numbers and units, split into tokens, expand codes and dimensions, join codes typed apart, drop stop
+words (never next to a code), stem words. A change of any of it is a new `ANALYSER_VERSION`, so that old and new vectors
+never mix.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from searchops_workers.retrieval.folding import fold
-from searchops_workers.retrieval.specifications import WORD, expand, has_digit, looks_like_code, normalise_numbers
+from searchops_workers.retrieval.codes import codes_apart, pairs_apart
+from searchops_workers.retrieval.folding import fold, transcribes
+from searchops_workers.retrieval.specifications import (
+    ABBREVIATIONS,
+    MAX_CODE_LETTERS,
+    WORD,
+    expand,
+    has_digit,
+    looks_like_code,
+    normalise_numbers,
+)
 from searchops_workers.retrieval.stemming import Stemmer
 
 if TYPE_CHECKING:
@@ -19,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 8_192
 MAX_TOKEN = 64
-ABBREVIATIONS = {"ss": ("stainless", "steel"), "galv": ("galvanised",), "alu": ("aluminium",), "edst": ("edelstahl",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +50,47 @@ class Analyser:
 
     def analyse(self, text: str, *, query: bool = False) -> tuple[Token, ...]:
         """Tokens in order; `query` also expands the trade's abbreviations (``ss`` is stainless steel)."""
+        text = text[:MAX_TEXT]
+        words = self.words(text)
+        originals = _originals(text, self.settings.languages)
+        pairs = pairs_apart(text)
+        codes = codes_apart(text, self.settings.languages)
+        has_code = bool(codes) or any(looks_like_code(word) for word in words)
         tokens: list[Token] = []
-        folded = normalise_numbers(fold(text[:MAX_TEXT], self.settings.languages))
-        originals = _originals(text[:MAX_TEXT], self.settings.languages)
-        words = [word[:MAX_TOKEN] for word in WORD.findall(folded)]
-        has_code = any(looks_like_code(word) for word in words)
-        for word in words:
+        for word, following in zip_longest(words, words[1:], fillvalue=""):
             if not has_code and word in self._stemmer.stop_words:
                 continue
             if query and word in ABBREVIATIONS:
                 tokens += [Token(stem, word, False) for full in ABBREVIATIONS[word] for stem in self._stem(full, full)]
+            beside_number = (word, following) in pairs
+            if beside_number and query:
+                tokens += self._as_a_word(word)
             for form in expand(word):
-                if has_digit(form):
+                if has_digit(form) or (_may_be_code(form) and (beside_number or has_digit(word))):
                     tokens.append(Token(form, word, True))
                 else:
-                    original = originals.get(form, form)
-                    tokens += [Token(stem, word, False) for stem in self._stem(form, original)]
+                    tokens += [Token(stem, word, False) for stem in self._stem(form, originals.get(form, form))]
+            if (word, following) in codes:
+                tokens.append(Token(word + following, word, True))
         return tuple(tokens)
+
+    def _as_a_word(self, letters: str) -> list[Token]:
+        """What letters before a number mean if they are a transcribed word: ``tuer 2000`` also asks for ``Tür``."""
+        word = fold(letters, self.settings.languages)
+        return [] if word == letters else [Token(stem, letters, False) for stem in self._stem(word, word)]
 
     def _stem(self, word: str, original: str) -> tuple[str, ...]:
         return self._stemmer.stem(word, original)
 
     def words(self, text: str) -> tuple[str, ...]:
-        """Folded words without stemming: what character trigrams are cut from."""
+        """Folded words without stemming: what tokens are made of and character trigrams are cut from."""
         folded = normalise_numbers(fold(text[:MAX_TEXT], self.settings.languages))
         return tuple(word[:MAX_TOKEN] for word in WORD.findall(folded))
+
+
+def _may_be_code(form: str) -> bool:
+    """Letters whose German stem would be another code's: ``AEH`` is no ``ÄH``."""
+    return len(form) <= MAX_CODE_LETTERS and transcribes(form)
 
 
 def _originals(text: str, languages: tuple[str, ...]) -> dict[str, str]:

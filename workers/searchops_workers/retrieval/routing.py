@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from searchops_workers.retrieval.codes import codes_apart
 from searchops_workers.retrieval.folding import fold
 from searchops_workers.retrieval.specifications import GLUED_UNIT, WORD, has_digit, looks_like_code, normalise_numbers
 
@@ -33,6 +34,12 @@ def route(text: str, routing: CodeRouting, languages: tuple[str, ...] = ()) -> R
     if not words:
         return Route(True, "the query has no word")
     codes = [word for word in words if _is_code(word, routing.min_length)]
+    for letters, number in codes_apart(text, languages):
+        if number in codes:  # long enough to be one alone
+            codes.remove(number)
+        if len(letters + number) >= routing.min_length:
+            codes.append(f"{letters} {number}")
+            words.remove(number)
     if codes and len(codes) >= len(words) * DOMINANT:
         return Route(True, f"{codes[0]!r} looks like a code")
     return Route(False, "words")

@@ -48,6 +48,16 @@ FRACTION = re.compile(r"^\d+/\d+(?![\d/])|^[a-z]{1,3}\d?/[a-z]{1,3}$|/(?:h|min)$
 """Fractions of an inch and rates are one thing: joined, ``1/2in`` would be twelve inches."""
 CODE_DOT = re.compile(r"(?<=[a-z])\.(?=\d)|(?<=\d)\.(?=[a-z])")
 WORD = re.compile(r"[^\W_]+(?:[./+-][^\W_]+)*")
+MAX_CODE_LETTERS = 4
+"""A longer run of letters beside a number is a word; case says nothing, since shoppers type none."""
+CODE_APART = re.compile(
+    rf"(?<![\w./+-])([a-z]{{2,{MAX_CODE_LETTERS}}})\s+(\d{{3,10}})"
+    rf"(?!\w|[-/.+,]\w|\s*[x×]\s*\d|\s*[\"”″]|\s+(?:{_NAMES})(?![\w/]))"
+)
+"""What may be an article number typed apart (``wp 2706``): few letters without marks, then a number that is not
+measured (``oel 500 ml``), multiplied (``70x140``) or small (``gr 38``)."""
+ABBREVIATIONS = {"ss": ("stainless", "steel"), "galv": ("galvanised",), "alu": ("aluminium",), "edst": ("edelstahl",)}
+"""The trade's short words, which queries spell out."""
 
 
 def normalise_numbers(text: str) -> str:

@@ -49,8 +49,8 @@ class Stemmer:
         stems = []
         for language in self._languages:
             if language in LEMMATISED:
-                lemma = simplemma.lemmatize(original.lower(), lang=language)
-                stems.append(fold(str(lemma), self._languages))
+                lemma = str(simplemma.lemmatize(original.lower(), lang=language))
+                stems.append(word if lemma == original.lower() else fold(lemma, (language,)))
             elif language in self._snowball:
                 stems.append(str(self._snowball[language].stemWord(word)))
         return tuple(dict.fromkeys(stems)) or (word,)

@@ -73,6 +73,32 @@ def test_inflected_forms_share_a_token(form: str, word: str) -> None:
     assert set(tokens(form)) & set(tokens(word))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Saege 500 W", "Säge 500 W"),
+        ("Kuechenwaage 2000", "Küchenwaage 2000"),
+        ("Oel 500 ml", "Öl 500 ml"),
+        ("Tuer 200x80", "Tür 200x80"),
+        ("Saege-500", "Säge-500"),
+    ],
+)
+def test_a_german_word_beside_a_number_is_still_a_word(one: str, other: str) -> None:
+    assert tokens(one) == tokens(other)
+
+
+def test_a_short_word_before_a_bare_number_is_asked_for_as_word_and_as_code() -> None:
+    asked = set(tokens("tuer 2000", query=True))
+    assert set(tokens("Tür 2000")) <= asked
+    assert {"tuer", "2000"} <= asked & set(tokens("TUER-2000"))
+
+
+def test_a_code_typed_apart_finds_the_joined_one_and_the_other_way_round() -> None:
+    assert "wp2706" in tokens("wp 2706") and "wp2706" in tokens("WP-2706")
+    for measured in ("pump 1500", "wp 200 w", "wp 200 x 80", "wp 100 mm", "wp 2706-10", "wp 12"):
+        assert not any(token.startswith(("wp1", "wp2", "pump1")) for token in tokens(measured)), measured
+
+
 def test_an_english_word_with_a_digraph_is_no_transcribed_umlaut() -> None:
     assert "shoe" in tokens("shoes")
     assert "blue" in tokens("blue")
