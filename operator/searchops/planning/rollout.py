@@ -26,6 +26,7 @@ from searchops.planning.names import FINALIZER, ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import choose, is_paused, reject, restore, wear_attempts
 from searchops.planning.rollout_report import report, settled, stamped
 from searchops.planning.rollout_stages import Stage, advance
+from searchops.planning.rollout_waves import watch_wave
 from searchops.planning.servers import PoolSync, distinct, loaded_revisions, one_pool, sync_pools
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     for sync in distinct(facts, serving, canary):
         actions += [*sync.unloads, *sync.loads]
     candidate = status.candidate
+    if candidate is not None:
+        status = watch_wave(model, facts, status, paused=is_paused(model))
     if candidate is None:
         stage = Stage(status, settled(model, status), (), _next_retirement(status, now))
     elif model.metadata.annotations.get(ROLLBACK_ANNOTATION) == candidate.revision:

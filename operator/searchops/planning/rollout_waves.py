@@ -1,7 +1,7 @@
 """Waves: the candidate reaches the tenants step by step, each step watched before the next.
 
-The model never touches a tenant's collection: it publishes ``{wave, fraction, selectors}`` and counts what the tenants
-say of themselves.
+The model never touches a tenant's collection: it publishes ``{wave, fraction, selectors, halted}`` and counts what the
+tenants say of themselves.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def run_waves(
     wave = status.wave
     if wave is None:
         return _start(model, status, candidate, 0, now)
-    inside = [tenant for tenant in facts.tenants if in_wave(wave, tenant.namespace, tenant.name, tenant.labels)]
-    expected = [tenant for tenant in inside if not tenant.held]
+    expected = _expected(facts, wave)
     broken = _breaker(model, expected)
     if broken is not None:
         finding = no("Progressing", ModelReason.BREAKER_OPEN, broken)
@@ -61,6 +60,27 @@ def run_waves(
     return _soak(model, status, candidate, wave, now)
 
 
+def watch_wave(
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, *, paused: bool
+) -> EmbeddingModelStatus:
+    """Whether the wave under way may start further tenants, whatever else the candidate waits for in this pass.
+
+    Every tenant decides for itself, so a halt that is not published stops nobody.
+    """
+    wave = status.wave
+    if wave is None:
+        return status
+    broken = _breaker(model, _expected(facts, wave)) is not None
+    halted = "Paused" if paused else "BreakerOpen" if broken else None
+    return status.model_copy(update={"wave": wave.model_copy(update={"halted": halted})})
+
+
+def _expected(facts: ModelFacts, wave: WaveStatus) -> list[TenantFact]:
+    """The tenants that the wave waits for."""
+    inside = (tenant for tenant in facts.tenants if in_wave(wave, tenant.namespace, tenant.name, tenant.labels))
+    return [tenant for tenant in inside if not tenant.held]
+
+
 def _breaker(model: EmbeddingModel, expected: list[TenantFact]) -> str | None:
     reverted = [tenant for tenant in expected if tenant.failed]
     limit = max(1.0, len(expected) * model.spec.rollout.breaker.max_reverted_percent / 100)
@@ -70,7 +90,8 @@ def _breaker(model: EmbeddingModel, expected: list[TenantFact]) -> str | None:
     return (
         f"{len(reverted)} of {len(expected)} tenants of the wave could not follow "
         f"({first.namespace}/{first.name} first), "
-        f"the bound is {limit:g}; mend what their ModelBound condition names and delete their failed ReindexJobs, or "
+        f"the bound is {limit:g}; no further tenant is started; mend what their ModelBound condition names and delete "
+        "their failed ReindexJobs, or "
         f"take the candidate back: annotate {ROLLBACK_ANNOTATION} with its revision"
     )
 

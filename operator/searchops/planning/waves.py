@@ -2,7 +2,7 @@
 
 A model publishes ``{active, candidate, wave}``; a tenant follows the candidate when its wave has started: a selector
 of a started wave matches its labels, or the hash of its name lies below the published fraction. Rolling back is the
-same rule with the fraction back at zero.
+same rule with the fraction back at zero. A wave that is halted starts nobody: who has not begun stays where it is.
 """
 
 from __future__ import annotations
@@ -47,8 +47,17 @@ def wanted_revision(
     name: str,
     labels: Mapping[str, str],
     pinned: str | None = None,
+    following: bool = False,
 ) -> Wanted:
     """What the tenant should be bound to now.
+
+    Args:
+        status: what the model says; None where there is no model.
+        namespace: of the tenant.
+        name: of the tenant.
+        labels: of the tenant.
+        pinned: the revision that the tenant's spec names.
+        following: the tenant is bound to the candidate, or its rebuild for it has begun: a halt takes neither back.
 
     A model without an active revision that never numbered one has not spoken yet (it is new, or its status is lost):
     that is `StateUnknown`, never a reason to take a binding away. A pin may name a candidate only once its waves have
@@ -62,7 +71,8 @@ def wanted_revision(
         known = (status.active, candidate if started else None, *status.retiring)
         found = next((item for item in known if item is not None and item.revision == pinned and item.space), None)
         return Wanted(found, "Pinned" if found is not None else "PinnedUnknown")
-    if started and in_wave(status.wave, namespace, name, labels):
+    starts = status.wave is not None and (following or status.wave.halted is None)
+    if started and starts and in_wave(status.wave, namespace, name, labels):
         return Wanted(candidate, "Candidate")
     if status.active is None:
         return Wanted(None, "NothingPromoted" if status.next_number is not None else "StateUnknown")

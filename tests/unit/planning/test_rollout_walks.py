@@ -15,33 +15,9 @@ from searchops.planning.rollout import plan_model
 from searchops.planning.servers import wanted_on_canary, wanted_on_serving
 
 if TYPE_CHECKING:
-    from tests.unit.planning.rollout_facts import (
-        DIGESTS,
-        NOW,
-        after,
-        build_result,
-        facts_of,
-        job,
-        make_model,
-        pool,
-        server,
-        tenant,
-        verdict,
-    )
+    from tests.unit.planning import rollout_cases as case
 else:
-    from unit.planning.rollout_facts import (
-        DIGESTS,
-        NOW,
-        after,
-        build_result,
-        facts_of,
-        job,
-        make_model,
-        pool,
-        server,
-        tenant,
-        verdict,
-    )
+    from unit.planning import rollout_cases as case
 
 
 if TYPE_CHECKING:
@@ -76,22 +52,22 @@ segments = st.tuples(st.sampled_from("aabc"), st.sampled_from(SPECS), st.lists(s
 
 def facts_at(model: EmbeddingModel, step: dict[str, object]) -> ModelFacts:
     """What a pass might see in this step."""
-    facts = facts_of(model)
+    facts = case.facts_of(model)
     status = model.status
     names = {"candidate": status.candidate, "active": status.active}.get(str(step["bound"]))
     facts = replace(
-        facts, tenants=(tenant("t", names, failed=bool(step["failed"])),), unread_tenants=int(str(step["unread"]))
+        facts, tenants=(case.tenant("t", names, failed=bool(step["failed"])),), unread_tenants=int(str(step["unread"]))
     )
     state, code, outcome = step["job"], step["answer"], step["outcome"]
     candidate = status.candidate
     if isinstance(state, dict):
         facts = replace(
             facts,
-            build=job(facts.build, **state) if facts.build else None,
-            gate=job(facts.gate, **state) if facts.gate else None,
+            build=case.job(facts.build, **state) if facts.build else None,
+            gate=case.job(facts.gate, **state) if facts.gate else None,
         )
     if candidate is not None and facts.build is not None and code is not None:
-        answer = build_result(
+        answer = case.build_result(
             candidate.revision,
             exit_code=code,
             engine_key=f"e{candidate.number}",
@@ -99,7 +75,7 @@ def facts_at(model: EmbeddingModel, step: dict[str, object]) -> ModelFacts:
         )
         facts = replace(facts, build_result=answer)
     if candidate is not None and facts.gate is not None and outcome is not None:
-        facts = replace(facts, gate_result=verdict(candidate.revision, str(outcome)))
+        facts = replace(facts, gate_result=case.verdict(candidate.revision, str(outcome)))
     return with_servers(model, facts, str(step["servers"]))
 
 
@@ -109,11 +85,16 @@ def with_servers(model: EmbeddingModel, facts: ModelFacts, kind: str) -> ModelFa
     on_serving = wanted_on_serving(model, model.status, facts)
     on_canary = wanted_on_canary(model, model.status, facts)
     if kind == "empty":
-        return replace(facts, serving=pool("default", server("s1")), canary=pool("canary", server("c1")))
+        return replace(
+            facts, serving=case.pool("default", case.server("s1")), canary=case.pool("canary", case.server("c1"))
+        )
     if kind == "down":
-        down = server("s1", reachable=False, error="refused")
-        return replace(facts, serving=pool("default", down), canary=pool("canary", down))
-    serving, canary = pool("default", server("s1", *on_serving)), pool("canary", server("c1", *on_canary))
+        down = case.server("s1", reachable=False, error="refused")
+        return replace(facts, serving=case.pool("default", down), canary=case.pool("canary", down))
+    serving, canary = (
+        case.pool("default", case.server("s1", *on_serving)),
+        case.pool("canary", case.server("c1", *on_canary)),
+    )
     if kind == "broken":
         broken = {("c1", name): "cosine 0.1" for name in on_canary}
         canary = replace(canary, inference={**canary.inference, **broken})
@@ -127,21 +108,21 @@ def with_servers(model: EmbeddingModel, facts: ModelFacts, kind: str) -> ModelFa
 def test_a_walk_through_whatever_may_be_seen(
     walk: list[tuple[str, dict[str, Any], list[dict[str, object]]]],
 ) -> None:
-    model = make_model("a")
-    now = NOW
+    model = case.make_model("a")
+    now = case.NOW
     let_through: set[str] = set()
     jobs: set[str] = set()
     numbers: dict[int, str] = {}
     for digest, spec, step in [(digest, spec, step) for digest, spec, passes in walk for step in passes]:
         now += timedelta(hours=int(str(step["hours"])), seconds=1)
-        model = make_model(digest, model.status, **spec)
+        model = case.make_model(digest, model.status, **spec)
         facts = facts_at(model, step)
         plan = plan_model(model, facts, now)
         assert plan == plan_model(model.model_validate({**model.to_wire()}), facts, now), "restarts from status alone"
         if facts.gate_result is not None and facts.gate_result.outcome in ("Pass", "Better"):
             let_through.add(facts.gate_result.revision)
         assert plan.status is not None
-        before, model = model.status, after(model, plan)
+        before, model = model.status, case.after(model, plan)
         status = model.status
         if status.active is not None and status.active != before.active:
             assert status.active.revision in let_through
@@ -175,7 +156,7 @@ def test_a_walk_through_whatever_may_be_seen(
 @given(st.sampled_from(OUTCOMES), st.sampled_from("bc"))
 def test_good_facts_end_as_the_verdict_says(outcome: str, digest: str) -> None:
     """With everything in order a candidate is promoted in a handful of passes, or it is not promoted at all."""
-    model, now = make_model(digest), NOW
+    model, now = case.make_model(digest), case.NOW
     for _ in range(12):
         step: dict[str, object] = {
             "job": {"complete": True},
@@ -187,10 +168,10 @@ def test_good_facts_end_as_the_verdict_says(outcome: str, digest: str) -> None:
             "unread": 0,
         }
         now += timedelta(seconds=1)
-        model = after(model, plan_model(model, facts_at(model, step), now))
+        model = case.after(model, plan_model(model, facts_at(model, step), now))
     active = model.status.active
     assert (active is not None) is (outcome in ("Pass", "Better"))
-    assert active is None or active.digest == DIGESTS[digest]
+    assert active is None or active.digest == case.DIGESTS[digest]
     assert model.status.phase == {"Pass": "Promoted", "Better": "Promoted", "Regressed": "RolledBack"}.get(
         outcome, "Paused"
     )

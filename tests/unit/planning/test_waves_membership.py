@@ -66,6 +66,14 @@ def test_a_selector_brings_tenants_in_whatever_the_fraction() -> None:
     assert wanted(started, labels={"tier": "gold"}) == Wanted(ACTIVE, "Active")
 
 
+def test_a_halted_wave_starts_nobody_and_takes_nobody_back() -> None:
+    halted = status(started=wave("1").model_copy(update={"halted": "BreakerOpen"}))
+    follower = wanted_revision(halted, namespace="shop", name="acme", labels={}, following=True)
+    assert (wanted(halted), follower) == (Wanted(ACTIVE, "Active"), Wanted(CANDIDATE, "Candidate"))
+    first = halted.model_copy(update={"active": None})
+    assert wanted(first) == Wanted(None, "NothingPromoted")
+
+
 def test_without_a_wave_the_active_revision_serves() -> None:
     assert wanted(status()) == Wanted(ACTIVE, "Active")
     assert wanted(status(started=wave("1"))) == Wanted(CANDIDATE, "Candidate")

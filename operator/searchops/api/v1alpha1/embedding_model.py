@@ -315,7 +315,11 @@ class VerdictStatus(ApiModel):
 
 
 class WaveStatus(ApiModel):
-    """The wave that is under way, frozen when it starts."""
+    """The wave that is under way, frozen when it starts.
+
+    Attributes:
+        halted: why no further tenant of the wave is started; those that are being rebuilt end their rebuild.
+    """
 
     name: ShortText
     index: Annotated[int, Field(ge=0)]
@@ -323,6 +327,7 @@ class WaveStatus(ApiModel):
     soak_until: Timestamp | None = None
     fraction: Fraction
     selectors: Annotated[tuple[LabelSelector, ...], Field(max_length=16)] = ()
+    halted: Literal["BreakerOpen", "Paused"] | None = None
 
 
 class FleetStatus(ApiModel):

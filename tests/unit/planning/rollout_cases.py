@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from searchops.api.meta import format_time
 from searchops.api.observed import JobState, PoolRegistration, ServerState
 from searchops.api.retrieval import BUILTIN_PROFILES
 from searchops.api.tasks import AccuracyReport, BuildResult, EvaluateResult
-from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+from searchops.api.v1alpha1.embedding_model import (
+    EmbeddingModel,
+    EmbeddingModelStatus,
+    EvidenceReference,
+    RejectedStatus,
+    RevisionStatus,
+    VerdictStatus,
+    WaveStatus,
+)
 from searchops.planning.conditions import find
 from searchops.planning.model_facts import (
+    CreateJob,
     DeleteJob,
     EmitEvent,
     JobFacts,
@@ -28,6 +37,9 @@ from searchops.planning.names import FINALIZER, model_parts, revision_name
 from searchops.planning.rollout import plan_model
 from searchops.planning.rollout_choice import desired_of, gate_digest, gate_passed
 from searchops.planning.rollout_orders import build_job_name, gate_job_name
+
+if TYPE_CHECKING:
+    from searchops.planning.jobs import JobOrder
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 DIGESTS = {letter: f"sha256:{letter * 64}" for letter in "abcdef"}
@@ -238,3 +250,138 @@ def steady(model: EmbeddingModel, facts: ModelFacts, now: datetime = NOW) -> Mod
     assert second.status is not None
     assert second.status.to_wire() == again.status.to_wire()
     return first
+
+
+TEMPLATE = {
+    "metadata": {"name": "gpu", "labels": {"searchops.dev/worker-for": "build", "kueue.x-k8s.io/queue-name": "q"}},
+    "template": {
+        "metadata": {"labels": {"team": "search"}},
+        "spec": {
+            "serviceAccountName": "pods",
+            "containers": [
+                {"name": "worker", "image": "worker:1", "args": ["x"], "env": [{"name": "A", "value": "1"}]},
+                {"name": "sidecar", "image": "side:1"},
+            ],
+        },
+    },
+}
+
+
+def building(**update: Any) -> EmbeddingModelStatus:
+    return EmbeddingModelStatus.model_validate({"candidate": chosen(), "next_number": 2, **update})
+
+
+def gating(**update: Any) -> EmbeddingModelStatus:
+    fields = {"active": promoted(), "candidate": built("b", 2), "next_number": 3, **update}
+    return EmbeddingModelStatus.model_validate(fields)
+
+
+def order_of(plan: ModelPlan) -> JobOrder:
+    found = [action for action in plan.actions if isinstance(action, CreateJob)]
+    assert len(found) == 1
+    return found[0].order
+
+
+def recorded(outcome: str) -> VerdictStatus:
+    return VerdictStatus.model_validate(
+        {
+            "revision": built("b", 2).revision,
+            "change": "Model",
+            "outcome": outcome,
+            "lost": 3,
+            "of": 312,
+            "loss_bound": "0.0096",
+            "ndcg_delta": "+0.004",
+            "ndcg_interval": ("-0.001", "+0.009"),
+            "message": f"it is {outcome}",
+            "evidence": {"uri": "s3://artifacts/evidence/1.json", "digest": DIGESTS["e"]},
+        }
+    )
+
+
+def answered(outcome: str, spec: dict[str, Any], digest: str = "b") -> ModelPlan:
+    """The plan that follows on a verdict which has been told and written."""
+    model = make_model(digest, gating(), **spec)
+    facts = facts_of(model)
+    result = verdict(built("b", 2).revision, outcome)
+    facts = replace(facts, gate=job(facts.gate, complete=True), gate_result=result)
+    plan = plan_model(model, facts, NOW)
+    assert told(plan.actions) == ["event VerdictReached"]
+    assert (status_of(plan).verdict, plan.requeue_after) == (recorded(outcome), 0.0)
+    return plan_model(after(model, plan), facts, NOW)
+
+
+WAVE = WaveStatus(name="all", index=0, started_at=at(), fraction="1")
+
+
+PASS = VerdictStatus(revision=built("b", 2).revision, outcome="Pass", message="it is Pass")
+
+
+def rolling(**update: Any) -> EmbeddingModelStatus:
+    """r1 is active, r2 is in its wave."""
+    fields: dict[str, Any] = {
+        "active": promoted(),
+        "candidate": built("b", 2),
+        "verdict": PASS,
+        "wave": WAVE,
+        "next_number": 3,
+    }
+    return EmbeddingModelStatus.model_validate({**fields, **update})
+
+
+def refused(digest: str, number: int, token: str = "") -> RejectedStatus:
+    return RejectedStatus(
+        revision=built(digest, number).revision,
+        digest=DIGESTS[digest],
+        gate=desired_of(make_model()).gate,
+        outcome="Regressed",
+        reason="25 lost",
+        retry_token=token,
+        at=at(),
+    )
+
+
+CANARY = {"matchLabels": {"tier": "canary"}}
+
+
+THREE: list[dict[str, Any]] = [
+    {"name": "canary", "selector": CANARY, "soak": "30m"},
+    {"name": "half", "percent": 50, "soak": "1h"},
+    {"name": "all", "percent": 100},
+]
+
+
+NAME = built("b", 2).revision
+
+
+PASS_WITH_EVIDENCE = PASS.model_copy(update={"evidence": EvidenceReference(uri="s3://e/2", digest=DIGESTS["e"])})
+
+
+def passed(**update: Any) -> EmbeddingModelStatus:
+    """r2 has passed the gate; no wave has started."""
+    fields = {
+        "active": promoted(),
+        "candidate": built("b", 2),
+        "verdict": PASS_WITH_EVIDENCE,
+        "next_number": 3,
+        **update,
+    }
+    return EmbeddingModelStatus.model_validate(fields)
+
+
+def wave(index: int, fraction: str, started: str = at(), **update: Any) -> WaveStatus:
+    fields = {"name": THREE[index]["name"], "index": index, "started_at": started, "fraction": fraction, **update}
+    return WaveStatus.model_validate({"selectors": (CANARY,), **fields})
+
+
+def model_of(status: EmbeddingModelStatus, **rollout: Any) -> EmbeddingModel:
+    metadata = rollout.pop("metadata", {})
+    return make_model("b", status, rollout={"waves": THREE, **rollout}, metadata=metadata)
+
+
+def planned(model: EmbeddingModel, *tenants: TenantFact) -> ModelPlan:
+    return plan_model(model, facts_of(model, tenants=tenants, gate=None), NOW)
+
+
+def canary(name: str, bound: bool = False, **update: Any) -> TenantFact:
+    return replace(tenant(name, built("b", 2) if bound else promoted(), **update), labels={"tier": "canary"})
