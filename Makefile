@@ -47,6 +47,7 @@ generated: install ## Generated files are current: CRDs, docs tables, examples
 	$(RUN)/python -m searchops_sandbox.demo.examples --check
 
 fixtures-check: install ## The model ladder holds under the pinned profile
+	$(UV) sync --frozen --inexact --python $(PYTHON) $(EXTRAS) --group ladder
 	$(RUN)/python -m searchops_sandbox.fixtures check
 
 bench: install ## Benchmarks, one JSON line a figure in build/bench
