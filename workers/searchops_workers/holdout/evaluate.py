@@ -8,22 +8,21 @@ cannot be compared with anything.
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from searchops.api.tasks import EXIT_OK, EXIT_RETRY, Arm, EvaluateResult, EvaluateTask
 from searchops.api.v1alpha1.search_tenant import LANGUAGES
 from searchops_workers.answers import answer
-from searchops_workers.digests import bytes_digest, directory_digest
+from searchops_workers.digests import bytes_digest
 from searchops_workers.encoders.errors import BadVectors, EncoderError
 from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
-from searchops_workers.engines.stages import BuildError, BuildStage
-from searchops_workers.engines.storage import fetch_directory, read_bytes, write_bytes
+from searchops_workers.engines.stages import BuildError
+from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.holdout.decide import decide
 from searchops_workers.holdout.evidence import (
     anchors_from_evidence,
@@ -31,13 +30,13 @@ from searchops_workers.holdout.evidence import (
     evidence_document,
     verdict_status,
 )
-from searchops_workers.holdout.format import Holdout, HoldoutError, load
-from searchops_workers.holdout.inputs import Change, GateInput, HashCheck, Rules, VectorReport
+from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules, VectorReport
+from searchops_workers.holdout.material import Material, MaterialError, fetch_material
 from searchops_workers.holdout.multiplicity import Wear
 from searchops_workers.holdout.report import html_report, markdown_report
 from searchops_workers.holdout.runs import Legs, Ranking, Run
 from searchops_workers.retrieval.commands import offline_binding
-from searchops_workers.retrieval.documents import product_of, render
+from searchops_workers.retrieval.documents import render
 from searchops_workers.retrieval.offline import EdgeIndex
 from searchops_workers.retrieval.query import needs_dense
 from searchops_workers.retrieval.search import Searcher
@@ -46,20 +45,12 @@ if TYPE_CHECKING:
     from searchops.api.retrieval import Binding
     from searchops.api.v1alpha1.embedding_model import HoldoutReference
     from searchops_workers.encoders.protocol import Encoder
+    from searchops_workers.holdout.format import Holdout
 
 DEPTH = 50
 BATCH = 64
 CALL_SECONDS = 60.0
 PRECEDENCE = ("Regressed", "Invalid", "Inconclusive", "Pass", "Better")
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """A holdout with the catalogue that it was labelled on."""
-
-    holdout: Holdout
-    products: tuple[dict[str, Any], ...]
-    hashes: tuple[HashCheck, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +89,11 @@ def _invalid(task: EvaluateTask, reason: str, message: str) -> EvaluateResult:
 async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str) -> EvaluateResult:
     with TemporaryDirectory(prefix="searchops-gate-") as folder:
         work = Path(folder)
-        material = _material(reference, work)
-        if isinstance(material, str):
-            return _invalid(task, "HashMismatch", material)
+        try:
+            material = fetch_material(reference, work)
+            anchored = _anchors(task, material.holdout)
+        except MaterialError as error:
+            return _invalid(task, error.reason, str(error))
         candidate = await _measure(task, task.candidate, material, work / "candidate", reverse=False)
         incumbent = await _measure(task, task.incumbent, material, work / "incumbent", reverse=False)
         repeat = await _measure(task, task.incumbent, material, work / "repeat", reverse=True)
@@ -111,7 +104,7 @@ async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str)
         rules=Rules.of(Change(task.change), task.margins),
         seed=task.seed,
         wear=Wear(recent=task.attempts, total=task.attempts),
-        anchored=_anchors(task, material.holdout),
+        anchored=anchored,
         repeat=repeat.run,
         vectors=candidate.vectors,
         incumbent_vectors=incumbent.vectors,
@@ -143,38 +136,13 @@ def _answer(task: EvaluateTask, question: GateInput, uri: str) -> EvaluateResult
     )
 
 
-def _material(reference: HoldoutReference, work: Path) -> Material | str:
-    """The holdout and its catalogue, or what is wrong with them: another file is another question."""
-    folder = fetch_directory(reference.uri, work / "holdout", absent=BuildStage.RETRY)
-    seen = directory_digest(folder)
-    if seen != reference.digest:
-        return (
-            f"gate.holdouts[{reference.name}].digest: seen {seen} at {reference.uri}, wanted {reference.digest}; a "
-            "holdout never changes under its version: restore the files or correct the digest"
-        )
-    try:
-        holdout = load(folder)
-    except HoldoutError as error:
-        return f"gate.holdouts[{reference.name}]: {error}"
-    source = holdout.catalogue.uri
-    content = read_bytes(source) if "://" in source else (folder / source).read_bytes()
-    digest = bytes_digest(content).removeprefix("sha256:")
-    wanted = holdout.catalogue.sha256.removeprefix("sha256:")
-    if digest != wanted:
-        return f"gate.holdouts[{reference.name}]: catalogue {source}: seen sha256 {digest}, wanted {wanted}; restore it"
-    products = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        try:
-            products += [product_of(json.loads(line))] if line.strip() else []
-        except ValueError as error:
-            return f"gate.holdouts[{reference.name}]: catalogue {source}:{number}: {error}; wanted one product a line"
-    return Material(holdout, tuple(products), (HashCheck("catalogue", wanted, digest),))
-
-
-def _anchors(task: EvaluateTask, holdout: Holdout) -> Any:
+def _anchors(task: EvaluateTask, holdout: Holdout) -> tuple[Anchor, ...] | None:
     if not task.anchored:
         return None
-    return anchors_from_evidence((read_bytes(uri) for uri in task.anchored), holdout.manifest.name)
+    try:
+        return anchors_from_evidence((read_bytes(uri) for uri in task.anchored), holdout.manifest.name)
+    except ValueError as error:
+        raise MaterialError(str(error)) from error
 
 
 async def _measure(task: EvaluateTask, arm: Arm, material: Material, folder: Path, *, reverse: bool) -> Measured:

@@ -191,7 +191,7 @@ def anchors_from_evidence(documents: Iterable[bytes], holdout_name: str) -> tupl
         ValueError: a document is no evidence document.
     """
     best: dict[str, float] = {}
-    for content in documents:
+    for number, content in enumerate(documents):
         try:
             document = json.loads(content)
             if document["format"] != FORMAT:
@@ -203,7 +203,8 @@ def anchors_from_evidence(documents: Iterable[bytes], holdout_name: str) -> tupl
                     best[row["id"]] = max(best.get(row["id"], 0.0), float(row["ndcg"][1]))
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(
-                f"evidence: seen no evidence document ({error!r}); wanted one as the gate writes it"
+                f"anchored[{number}]: seen no evidence document ({error!r}); wanted the evidence.json of a promoted "
+                "revision; restore it, or leave it out"
             ) from error
     return tuple(Anchor(query, ndcg) for query, ndcg in sorted(best.items()))
 

@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 
 class HoldoutError(Exception):
-    """A directory that is no holdout, or is one no longer."""
+    """A directory that is no holdout, or is one no longer; the message is one line and has the first problem."""
 
     def __init__(self, directory: Path, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        lines = "\n".join(f"  {problem}" for problem in self.problems[:20])
-        super().__init__(f"{directory}: {len(self.problems)} problem(s); `holdout verify` lists them all\n{lines}")
+        first = self.problems[0] if self.problems else "seen nothing that could be read; wanted a holdout"
+        more = len(self.problems) - 1
+        rest = f" (and {more} more: `searchops-worker holdout verify {directory}` lists them)" if more > 0 else ""
+        super().__init__(f"{directory}: {first}{rest}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Reason(StrEnum):
     HASH_MISMATCH = "HashMismatch"
     MISSING_RESULTS = "MissingResults"
     UNKNOWN_QUERIES = "UnknownQueries"
+    UNREADABLE_INPUT = "UnreadableInput"
     EVALUATION_FAILED = "EvaluationFailed"
     LEXICAL_LISTS_DIFFER = "LexicalListsDiffer"
     NOT_REPRODUCIBLE = "NotReproducible"
