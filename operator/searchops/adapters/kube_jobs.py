@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.kube_api import AlreadyExists, KubeApi
 from searchops.api.observed import JobState
+from searchops.runtime.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +73,19 @@ class KubeJobs:
     async def delete(self, name: str) -> None:
         """Delete with its Pods."""
         await self._api.delete(self._path(name), {"propagationPolicy": "Background"})
+
+    async def owned(self, owner_uid: str) -> tuple[JobState, ...]:
+        """Every Job with this owner's label."""
+        found = await self._api.list(self._path(), label_selector=f"{OWNER_UID}={owner_uid}")
+        return tuple(job_state(raw) for raw in found)
+
+    async def stop(self, name: str, uid: str) -> None:
+        """Delete this very Job; it stays readable until its Pods are gone, so that no other starts beside them."""
+        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        try:
+            await self._api.delete(self._path(name), body)
+        except Conflict:
+            return
 
     async def answers(self, name: str) -> tuple[str, ...]:
         """Termination messages of the Job's finished Pods, newest first."""

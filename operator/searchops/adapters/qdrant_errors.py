@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+KEY_REFUSED = "Check apiKey in the cell's Secret."
+
+
 class Missing(NotReady):
     """404: the collection or alias is not there."""
 
@@ -28,22 +31,32 @@ class Taken(NotReady):
         super().__init__("Conflict", message)
 
 
+class Silent(Transient):
+    """No answer: what was asked may have happened or not."""
+
+
 @asynccontextmanager
-async def translated(cell: str, what: str) -> AsyncIterator[None]:
-    """qdrant-client's exceptions as ours; the bodies of its errors carry no credentials."""
+async def translated(cell: str, what: str, *, refused: str = KEY_REFUSED) -> AsyncIterator[None]:
+    """qdrant-client's exceptions as ours; the bodies of its errors carry no credentials.
+
+    Args:
+        cell: the cell's name.
+        what: what was asked, for people.
+        refused: what to do where the credential of the call is refused.
+    """
     try:
         yield
     except UnexpectedResponse as error:
-        raise _from_status(cell, what, error) from error
+        raise _from_status(cell, what, error, refused) from error
     except ResourceExhaustedResponse as error:
         raise Transient(f"cell {cell}: {what} was refused by a rate limit", float(error.retry_after_s)) from error
     except (ResponseHandlingException, TimeoutError, OSError) as error:
         source = getattr(error, "source", error)
         said = f"{type(source).__name__} {source}".strip()
-        raise Transient(f"cell {cell} gave no answer to {what} ({said}); its effect is read back") from error
+        raise Silent(f"cell {cell} gave no answer to {what} ({said}); its effect is read back") from error
 
 
-def _from_status(cell: str, what: str, error: UnexpectedResponse) -> Transient | NotReady | Terminal:
+def _from_status(cell: str, what: str, error: UnexpectedResponse, refused: str) -> Transient | NotReady | Terminal:
     status = error.status_code
     body = (error.content or b"").decode(errors="replace")[:300]
     said = f"cell {cell} answered {status} to {what}: {body}"
@@ -52,7 +65,7 @@ def _from_status(cell: str, what: str, error: UnexpectedResponse) -> Transient |
     if status == 409 or (status == 400 and "already exists" in body):
         return Taken(said)
     if status in (401, 403):
-        return NotReady("CellUnreachable", describe(said, next_step="Check apiKey in the cell's Secret."), 30.0)
+        return NotReady("CellUnreachable", describe(said, next_step=refused), 30.0)
     if status == 429:
         after = error.headers.get("Retry-After", "")
         return Transient(said, float(after) if after.isdecimal() else 1.0)

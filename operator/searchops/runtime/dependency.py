@@ -106,6 +106,8 @@ class Dependency:
     async def slot(self, *, patience: float = 30.0) -> AsyncGenerator[None]:
         """Hold one slot. A `Transient`, a timeout or a cancellation inside counts as no answer; anything else as one.
 
+        A `Transient` that knows of an answer counts as what it says.
+
         Args:
             patience: seconds to wait in place, where no controller is there to park the caller.
 
@@ -122,7 +124,10 @@ class Dependency:
         try:
             yield
             answered = True
-        except (Transient, TimeoutError, asyncio.CancelledError):
+        except Transient as error:
+            answered = error.answered
+            raise
+        except (TimeoutError, asyncio.CancelledError):
             raise
         except BaseException:
             answered = True

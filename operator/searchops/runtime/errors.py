@@ -28,11 +28,16 @@ class ReconcileError(Exception):
 
 
 class Transient(ReconcileError):  # noqa: N818 - the design's word
-    """Something failed that may work next time, or whose effect is unknown: back off, or wait `retry_after` seconds."""
+    """Something failed that may work next time, or whose effect is unknown: back off, or wait `retry_after` seconds.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    Attributes:
+        answered: what was called did answer, if not to this call: its breaker does not count it as silent.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, *, answered: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class Terminal(ReconcileError):  # noqa: N818 - the design's word

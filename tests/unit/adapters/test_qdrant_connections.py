@@ -15,8 +15,8 @@ import pytest_asyncio
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from searchops.adapters.qdrant import QdrantCells
-from searchops.adapters.qdrant_errors import Missing, Taken, translated
+from searchops.adapters.qdrant import TENANT_TOKEN, QdrantCells
+from searchops.adapters.qdrant_errors import Missing, Silent, Taken, translated
 from searchops.api.observed import CellRegistration
 from searchops.runtime.errors import NotReady, ReconcileError, Transient
 from searchops_sandbox.certificates import make_certificates
@@ -113,6 +113,7 @@ async def test_a_certificate_that_is_none_is_an_answer(ports: QdrantCells, ca_ce
 async def test_a_cell_without_an_address_is_not_reachable(ports: QdrantCells) -> None:
     survey = await ports.survey(registration(""))
     assert not survey.reachable
+    assert "its Secret names no node, and no Service with ready endpoints" in survey.error
     assert KEY not in survey.error
 
 
@@ -122,6 +123,44 @@ async def test_an_edited_secret_is_used_at_once(tls: TlsCell, ports: QdrantCells
     await ports.survey(cell)
     await ports.survey(replace(cell, api_key="another-key-with-32-characters-too!!"))
     assert set(tls.keys) == {KEY, "another-key-with-32-characters-too!!"}
+
+
+async def test_what_an_edited_secret_left_behind_is_closed_once_nobody_can_be_using_it(tls: TlsCell) -> None:
+    """Neither a replaced key's client nor one of a cell that is gone stays open; one in use does."""
+    moment = 0.0
+    ports = QdrantCells(timeout=1.0, now=lambda: moment)
+    url = f"https://127.0.0.1:{tls.port}"
+    old = registration(url, tls.authority)
+    new = replace(old, api_key="another-key-with-32-characters-too!!")
+    try:
+        for cell in (old, new, replace(old, name="gone-1")):
+            assert (await ports.survey(cell)).reachable
+        replaced = ports._connections.get(old).client
+        assert len(ports._connections) == 3
+        for moment in (60.0, 110.0, 119.0):  # noqa: B007 - the adapter reads it
+            assert (await ports.survey(new)).reachable
+        assert len(ports._connections) == 3, "requests of a pass that began before the edit may be under way"
+        moment = 131.0
+        assert (await ports.survey(new)).reachable
+        assert len(ports._connections) == 1
+        await ports.close()
+        assert replaced.http.client._async_client.is_closed
+    finally:
+        await ports.close()
+
+
+async def test_a_refused_token_is_not_taken_for_a_wrong_key_of_the_cell() -> None:
+    with pytest.raises(NotReady, match=r"answered 403 to search.*the tenant's token"):
+        async with translated("eu-1", "search prod.shop.acme", refused=TENANT_TOKEN):
+            raise answered(403)
+    with pytest.raises(NotReady, match=r"Check apiKey in the cell's Secret"):
+        async with translated("eu-1", "survey"):
+            raise answered(403)
+
+
+async def test_a_token_that_no_header_can_hold_fails_the_probe_alone(ports: QdrantCells) -> None:
+    probe = await ports.probe_search(registration("http://127.0.0.1:1"), "prod.shop.acme", "lex-1", "to\ufffdken")
+    assert (probe.ok, "no HTTP header may" in probe.error) == (False, True)
 
 
 def answered(status: int, body: str = "no", **headers: str) -> UnexpectedResponse:
@@ -143,8 +182,8 @@ def answered(status: int, body: str = "no", **headers: str) -> UnexpectedRespons
         (answered(500), Transient, None),
         (answered(507), NotReady, None),
         (ResourceExhaustedResponse("slow down", 4), Transient, 4.0),
-        (ConnectionResetError(), Transient, None),
-        (TimeoutError(), Transient, None),
+        (ConnectionResetError(), Silent, None),
+        (TimeoutError(), Silent, None),
     ],
 )
 async def test_every_answer_has_one_meaning(
