@@ -7,7 +7,7 @@ PYTHON ?= python3.11
 VENV := .venv
 UV := build/uv/bin/uv
 RUN := $(VENV)/bin
-EXTRAS := --extra operator --extra gateway --extra worker --extra learning
+EXTRAS := --extra operator --extra gateway --extra worker
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 
 .PHONY: help demo test lint bench gpu-check sandbox clean install fixtures-check generated

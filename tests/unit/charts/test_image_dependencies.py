@@ -2,18 +2,87 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from searchops.api.stores import PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 HEAVY = {"torch", "scipy", "transformers", "sentence-transformers", "onnx", "onnxruntime", "qdrant-edge-py", "pandas"}
+
+ROOMS = {"searchops": ROOT / "operator/searchops", "searchops_workers": ROOT / "workers/searchops_workers"}
+STARTS = {
+    "operator": ROOMS["searchops"],
+    "gateway": ROOMS["searchops_workers"] / "gateway",
+    "worker": ROOMS["searchops_workers"],
+}
+BROUGHT_BY_THE_SERVER = {"triton_python_backend_utils", "tensorrt"}
+"""What the machine that runs the code brings: Triton's Python backend, NVIDIA's wheels."""
+
+
+def distribution_of(module: str) -> str | None:
+    """The locked name of what a top-level module comes from; None for what a server brings."""
+    if module in BROUGHT_BY_THE_SERVER:
+        return None
+    return packages_distributions()[module][0].lower().replace("_", "-")
+
+
+def imports(folder: Path) -> set[str]:
+    """Top-level modules of others that the code in a folder imports, now or later, by way of our own modules too."""
+    waiting = [module_of(path) for path in folder.rglob("*.py")]
+    seen: set[str] = set()
+    others: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for name in imported_by(module):
+            top = name.partition(".")[0]
+            if top in ROOMS:
+                waiting.append(name)
+            elif top not in sys.stdlib_module_names:
+                others.add(top)
+    return others
+
+
+def module_of(path: Path) -> str:
+    for room, folder in ROOMS.items():
+        if path.is_relative_to(folder):
+            return ".".join([room, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+    raise AssertionError(f"{path} is in no room")
+
+
+def imported_by(module: str) -> Iterator[str]:
+    """Names that a module imports when it runs; `from a import b` gives both `a` and `a.b`."""
+    room, *parts = module.split(".")
+    base = ROOMS[room].joinpath(*parts)
+    file = next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
+    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))] if file else []
+    while waiting:
+        match waiting.pop():
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                continue
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(source), names=names, level=0):
+                yield source
+                yield from (f"{source}.{name.name}" for name in names)
+            case node:
+                waiting += ast.iter_child_nodes(node)
 
 
 def locked(extra: str) -> set[str]:
@@ -50,6 +119,24 @@ def test_the_worker_does_carry_it() -> None:
 
 def test_the_gateway_carries_no_kubernetes_client() -> None:
     assert locked("gateway") & {"kopf", "kubernetes"} == set()
+
+
+@pytest.mark.parametrize("extra", ["operator", "gateway", "worker"])
+def test_an_extra_brings_what_its_code_imports(extra: str) -> None:
+    imported = {distribution_of(name) for name in imports(STARTS[extra])} - {None}
+    assert len(imported) >= 12
+    assert imported - locked(extra) == set()
+
+
+@pytest.mark.parametrize("extra", ["operator", "worker"])
+def test_who_reaches_the_artifact_store_speaks_its_schemes(extra: str) -> None:
+    assert "fsspec" in imports(STARTS[extra])
+    assert {"fsspec", *PACKAGES.values()} <= locked(extra)
+
+
+def test_the_gateway_reads_no_artifacts_and_carries_no_store() -> None:
+    assert "fsspec" not in imports(STARTS["gateway"])
+    assert locked("gateway") & set(PACKAGES.values()) == set()
 
 
 @pytest.mark.parametrize("extra", ["operator", "gateway"])

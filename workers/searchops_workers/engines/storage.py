@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
+from searchops.api.stores import lost_bucket, next_step, options, problem_with, said, without_secrets
 from searchops_workers.engines.stages import BuildError, BuildStage
 
-_URI = re.compile(r"^(s3|gs|file)://(?!.*::)")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CONNECT, _READ, _ATTEMPTS = 10.0, 60.0, 5
+"""Seconds and tries of one request: a worker waits longer than the operator, since it has nothing else to do."""
 
 
 def open_uri(uri: str) -> tuple[Any, str]:
@@ -23,16 +28,10 @@ def open_uri(uri: str) -> tuple[Any, str]:
     Raises:
         BuildError: stage RETRY, where the scheme is not served here; nothing is known about the content then.
     """
-    if not _URI.match(uri):
-        raise BuildError(
-            BuildStage.RETRY, f"{uri}: wanted a URI that begins with s3://, gs:// or file:// and has no ::"
-        )
-    try:
-        system, path = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
-        raise BuildError(
-            BuildStage.RETRY, f"{uri}: {error}; install the file system's package into the worker image"
-        ) from error
+    if problem := problem_with(uri):
+        raise BuildError(BuildStage.RETRY, problem)
+    with _reaching(uri, "opened"):
+        system, path = fsspec.core.url_to_fs(uri, **options(uri, connect=_CONNECT, read=_READ, attempts=_ATTEMPTS))
     return system, str(path)
 
 
@@ -43,8 +42,13 @@ def fetch_directory(uri: str, into: Path, *, absent: BuildStage) -> Path:
         BuildError: stage `absent` where nothing is there, RETRY where the store does not answer.
     """
     system, path = open_uri(uri)
-    try:
-        if not system.isdir(path):
+    with _reaching(uri, "read"):
+        # Not `isdir`: it calls a store that refuses, or that is down, "no folder", which would be a verdict.
+        try:
+            folder = system.info(path)["type"] == "directory"
+        except FileNotFoundError:
+            folder = False
+        if not folder:
             raise BuildError(
                 absent,
                 f"{uri}: seen no folder there, wanted a directory of files; check the URI and the worker's access",
@@ -53,8 +57,6 @@ def fetch_directory(uri: str, into: Path, *, absent: BuildStage) -> Path:
             return Path(path)
         shutil.rmtree(into, ignore_errors=True)
         system.get(path.rstrip("/") + "/", str(into) + "/", recursive=True)
-    except OSError as error:
-        raise BuildError(BuildStage.RETRY, f"{uri} cannot be read: {error}; the build is tried again") from error
     return into
 
 
@@ -65,11 +67,8 @@ def read_bytes(uri: str) -> bytes:
         BuildError: stage RETRY, where it cannot be read.
     """
     system, path = open_uri(uri)
-    try:
-        content = system.cat_file(path)
-    except OSError as error:
-        raise BuildError(BuildStage.RETRY, f"{uri} cannot be read: {error}; restore it, or try again") from error
-    return bytes(content)
+    with _reaching(uri, "read"):
+        return bytes(system.cat_file(path))
 
 
 def write_bytes(uri: str, content: bytes) -> None:
@@ -79,20 +78,40 @@ def write_bytes(uri: str, content: bytes) -> None:
         BuildError: stage RETRY, where it cannot be written.
     """
     system, path = open_uri(uri)
-    try:
+    with _reaching(uri, "written"):
         if uri.startswith("file://"):
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-            with fresh.open("wb") as sink:
-                sink.write(content)
-                sink.flush()
-                os.fsync(sink.fileno())
-            fresh.replace(target)
+            with _replacing(Path(path)) as fresh:
+                fresh.write_bytes(content)
         else:
+            # An object store has no rename and needs none: an object appears whole, when its upload is complete.
             system.pipe_file(path, content)
-    except OSError as error:
-        raise BuildError(BuildStage.RETRY, f"{uri} cannot be written: {error}; check the artifact store") from error
+
+
+@contextlib.contextmanager
+def _reaching(uri: str, done: str) -> Iterator[None]:
+    """Whatever a store's client raises becomes RETRY; S3, Cloud Storage and HTTP errors share no base but Exception."""
+    try:
+        yield
+    except BuildError:
+        raise
+    except Exception as error:
+        message = f"{without_secrets(uri)} cannot be {done}: {said(error)}. {next_step(uri, error)}"
+        # Only its words go on: the cause holds requests and responses, credentials included.
+        raise BuildError(BuildStage.RETRY, message) from None
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A fresh file beside `target` that takes its place, on disk first, when the block ends; gone where it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield fresh
+        with fresh.open("rb") as written:
+            os.fsync(written.fileno())
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 class UriArtifacts:
@@ -113,26 +132,34 @@ class UriArtifacts:
 
     def read(self, name: str) -> bytes | None:
         """One of the revision's files, or None."""
-        system, path = open_uri(self.uri(name))
-        return read_bytes(self.uri(name)) if system.exists(path) else None
+        return _read_if_there(self.uri(name))
 
     def keep(self, name: str, source: Path | bytes) -> None:
         """Keep a file of the revision."""
         _put(self.uri(name), source)
 
     def find_engine(self, recipe: str, into: Path) -> dict[str, Any] | None:
-        """Copy a built engine's files into a folder; its description, or None where there is no whole one."""
+        """Copy a built engine's files into a folder; its description, or None where there is no whole one.
+
+        Raises:
+            BuildError: stage RETRY, where the store does not say: an hour's build is not begun over a blip.
+        """
         base = f"{self._engines}/{recipe}"
-        system, path = open_uri(f"{base}/engine.json")
-        if not system.exists(path):
+        content = _read_if_there(f"{base}/engine.json")
+        if content is None:
             return None
         try:
-            description: dict[str, Any] = json.loads(read_bytes(f"{base}/engine.json"))
-            for name in description["files"]:
-                system, path = open_uri(f"{base}/{name}")
-                system.get_file(path, str(into / name))
-        except (OSError, ValueError, KeyError, TypeError):
+            description: dict[str, Any] = json.loads(content)
+            names = [str(name) for name in description["files"]]
+        except (ValueError, KeyError, TypeError):
             return None
+        for name in names:
+            system, path = open_uri(f"{base}/{name}")
+            with _reaching(f"{base}/{name}", "read"):
+                try:
+                    system.get_file(path, str(into / name))
+                except FileNotFoundError:
+                    return None
         return description
 
     def keep_engine(self, recipe: str, description: dict[str, Any], files: tuple[Path, ...]) -> None:
@@ -143,19 +170,25 @@ class UriArtifacts:
         write_bytes(f"{base}/engine.json", json.dumps(description, indent=2, sort_keys=True).encode())
 
 
+def _read_if_there(uri: str) -> bytes | None:
+    system, path = open_uri(uri)
+    with _reaching(uri, "read"):
+        try:
+            return bytes(system.cat_file(path))
+        except FileNotFoundError as error:
+            if lost_bucket(error):
+                raise
+            return None
+
+
 def _put(uri: str, source: Path | bytes) -> None:
     if isinstance(source, bytes):
         write_bytes(uri, source)
         return
     system, path = open_uri(uri)
-    try:
+    with _reaching(uri, "written"):
         if uri.startswith("file://"):
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-            shutil.copyfile(source, fresh)
-            fresh.replace(target)
+            with _replacing(Path(path)) as fresh:
+                shutil.copyfile(source, fresh)
         else:
             system.put_file(str(source), path)
-    except OSError as error:
-        raise BuildError(BuildStage.RETRY, f"{uri} cannot be written: {error}; check the artifact store") from error
