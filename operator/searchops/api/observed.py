@@ -110,6 +110,30 @@ class CollectionState:
     metadata: Mapping[str, str]
     status: str = "green"
     pending_updates: int = 0
+    indexed_vectors: int | None = None
+    optimizer_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSample:
+    """Approximate search beside exact search with stored vectors as queries.
+
+    Attributes:
+        queries: how many documents were used as queries; 0 where none could be read.
+        top: hits wanted of each.
+        wanted: hits of exact search.
+        found: those of approximate search that score as high as the last exact one, so that ties are no loss.
+    """
+
+    queries: int
+    top: int
+    wanted: int
+    found: int
+
+    @property
+    def share(self) -> float:
+        """Recall; 1 where exact search finds nothing either."""
+        return self.found / self.wanted if self.wanted else 1.0
 
 
 @dataclass(frozen=True, slots=True)

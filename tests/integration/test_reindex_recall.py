@@ -1,0 +1,103 @@
+"""Recall measured on a cell: what is asked, what is counted, and that a tombstone or another vector is no hit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from qdrant_client import AsyncQdrantClient, models
+
+from searchops.adapters.qdrant_recall import QUERIES, TOP, measure
+from searchops_sandbox.qdrant.cell import QdrantCell
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+DIMENSION = 32
+KEY = "recall-suite-key-of-32-characters!!!"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncQdrantClient]:
+    cell = QdrantCell("recall", folder=tmp_path_factory.mktemp("cell"), api_key=KEY)
+    await cell.start()
+    made = AsyncQdrantClient(url=cell.rest_url, headers={"api-key": KEY}, check_compatibility=False, timeout=30)
+    yield made
+    await made.close()
+    await cell.stop()
+
+
+async def filled(client: AsyncQdrantClient, name: str, count: int, *, deleted: int = 0) -> str:
+    """Random points with two vectors, then tombstones, which keep theirs here to show that they are not asked."""
+    size = models.VectorParams(size=DIMENSION, distance=models.Distance.COSINE)
+    await client.create_collection(name, vectors_config={"d-new": size, "d-old": size})
+    await client.create_payload_index(name, "_deleted", models.PayloadSchemaType.INTEGER, wait=True)
+    vectors = np.random.default_rng(7).standard_normal((count + deleted, 2, DIMENSION))
+    points = [
+        models.PointStruct(
+            id=number + 1,
+            vector={"d-new": new.tolist(), "d-old": old.tolist()},
+            payload={"_deleted": 1} if number >= count else {},
+        )
+        for number, (new, old) in enumerate(vectors)
+    ]
+    if points:
+        await client.upsert(name, points, wait=True)
+    return name
+
+
+class Watched:
+    """A cell's client whose approximate search misses what is nearest in so many of every ten hits.
+
+    A labelled double: a graph that was built badly cannot be had in a small collection, which is searched whole.
+    """
+
+    def __init__(self, client: AsyncQdrantClient, misses: int) -> None:
+        self._client = client
+        self._misses = misses
+        self.asked: list[tuple[bool, int]] = []
+
+    async def scroll(self, *args: Any, **options: Any) -> Any:
+        return await self._client.scroll(*args, **options)
+
+    async def query_batch_points(self, collection: str, requests: Sequence[models.QueryRequest]) -> Any:
+        exact = [bool(request.params and request.params.exact) for request in requests]
+        assert len(set(exact)) == 1
+        self.asked.append((exact[0], len(requests)))
+        if exact[0] or not self._misses:
+            return await self._client.query_batch_points(collection, requests)
+        deeper = [request.model_copy(update={"limit": TOP + 1 + self._misses}) for request in requests]
+        answers = await self._client.query_batch_points(collection, deeper)
+        for answer in answers:
+            del answer.points[1 : 1 + self._misses]
+        return answers
+
+
+@pytest.mark.parametrize("misses", [0, 1, 4])
+async def test_what_approximate_search_misses_is_counted_query_by_query(
+    client: AsyncQdrantClient, misses: int
+) -> None:
+    name = await filled(client, f"recall-{misses}", 300)
+    watched = Watched(client, misses)
+    sample = await measure(watched, name, "d-new")  # type: ignore[arg-type]
+    assert watched.asked == [(False, QUERIES), (True, QUERIES)]
+    assert (sample.queries, sample.top, sample.wanted) == (QUERIES, TOP, QUERIES * TOP)
+    assert sample.found == QUERIES * (TOP - misses)
+    assert sample.share == pytest.approx(1 - misses / TOP)
+
+
+async def test_tombstones_are_neither_queries_nor_hits(client: AsyncQdrantClient) -> None:
+    name = await filled(client, "recall-tombstones", 8, deleted=200)
+    sample = await measure(client, name, "d-new")
+    assert (sample.queries, sample.wanted, sample.found) == (8, 8 * 7, 8 * 7)
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(0, 0), (1, 0), (2, 2)])
+async def test_a_collection_with_nothing_to_find_says_so(client: AsyncQdrantClient, count: int, wanted: int) -> None:
+    name = await filled(client, f"recall-few-{count}", count)
+    sample = await measure(client, name, "d-new")
+    assert (sample.queries, sample.wanted, sample.found, sample.share) == (count, wanted, wanted, 1.0)
