@@ -21,10 +21,10 @@ from searchops_workers.engines.accuracy import check_finite, choose_texts, measu
 from searchops_workers.engines.anchors import Anchors, choose_anchor_texts, generated_texts, min_cosine
 from searchops_workers.engines.backend import EngineRequest
 from searchops_workers.engines.checkpoint import read_checkpoint
-from searchops_workers.engines.export import EXPORTER_VERSION, export_onnx
-from searchops_workers.engines.fingerprint import content_fingerprint, tokenizer_digest
+from searchops_workers.engines.fingerprint import EXPORTER_VERSION, content_fingerprint, tokenizer_digest
 from searchops_workers.engines.manifest import AccuracySummary, Manifest
 from searchops_workers.engines.onnxruntime import OnnxRuntimeBackend
+from searchops_workers.engines.reference import kept_reference
 from searchops_workers.engines.repository import PLAN_FILE, EngineFiles, publish
 from searchops_workers.engines.stages import BuildError, BuildStage
 from searchops_workers.engines.tensorrt import TensorRtBackend
@@ -146,6 +146,10 @@ class _Engine:
     reused: bool
 
 
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _EXPORTERS}
+
+
 @dataclass(frozen=True, slots=True)
 class _Subject:
     """The checkpoint with everything that is measured against it."""
@@ -159,7 +163,7 @@ class _Subject:
     reference: Vectors
     artifacts: Artifacts
     progress: Progress
-    versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in _EXPORTERS})
+    versions: dict[str, str] = field(default_factory=_versions)
 
 
 def build(
@@ -217,12 +221,32 @@ def _examine(request: BuildRequest, artifacts: Artifacts, progress: Progress) ->
         _check_segments(checkpoint, tokeniser)
         given = [*request.queries, *request.documents]
         texts = choose_texts(given if len(given) >= _FEWEST_TEXTS else [*given, *generated_texts()[:_FEWEST_TEXTS]])
-        progress(f"encoding {len(texts)} texts with FP32 torch as the reference")
-        reference = ReferenceEncoder(checkpoint.folder, max_tokens=settings.max_tokens).encode_raw(texts)
+        reference = _reference(request, checkpoint, settings, texts, artifacts, progress)
     except EncoderError as error:
         raise BuildError(BuildStage.BAD_CHECKPOINT, str(error)) from error
     check_finite("the checkpoint under FP32 torch", texts, reference)
     return _Subject(request, checkpoint, digest, settings, tokeniser, texts, reference, artifacts, progress)
+
+
+def _reference(
+    request: BuildRequest,
+    checkpoint: Checkpoint,
+    settings: EncoderSettings,
+    texts: tuple[str, ...],
+    artifacts: Artifacts,
+    progress: Progress,
+) -> Vectors:
+    """Under FP32 torch; a kept one follows from the same checkpoint, texts, cut and versions."""
+
+    def encode() -> Vectors:
+        progress(f"encoding {len(texts)} texts with FP32 torch as the reference")
+        return ReferenceEncoder(checkpoint.folder, max_tokens=settings.max_tokens).encode_raw(texts)
+
+    recipe = _hash(["reference", request.expected_digest, texts, settings.max_tokens, _versions()])
+    vectors, found = kept_reference(artifacts, recipe, request.work / "reference", texts, encode)
+    if found:
+        progress(f"found the FP32 reference of {len(texts)} texts under its key")
+    return vectors
 
 
 def _check_segments(checkpoint: Checkpoint, tokeniser: TextTokeniser) -> None:
@@ -296,6 +320,8 @@ def _attempt(
         subject.progress(f"found {backend.name} {precision} under its key")
         onnx, file = found
     else:
+        from searchops_workers.engines.export import export_onnx  # torch: seconds that a found engine does not need
+
         subject.progress(f"exporting to ONNX in {precision}")
         onnx = export_onnx(subject.checkpoint, precision, folder / MODEL_FILE)
         subject.progress(f"building with {backend.name}")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from searchops_workers.engines.checkpoint import Checkpoint, DenseLayer
 
 GraphPrecision = Literal["FP16", "Mixed", "BF16", "FP32"]
-EXPORTER_VERSION = "1"
 OPSET = 18
 _TINY = 1e-9
 _ACTIVATIONS: dict[str, type[nn.Module]] = {

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from searchops_workers.engines.checkpoint import Checkpoint
 
+EXPORTER_VERSION = "1"
+"""Of `export`: raised with every change of the graph that it writes. It is here because `export` imports torch."""
 _BLOCK = 1 << 20
 _IGNORED = ("pooler.", "embeddings.position_ids")
 

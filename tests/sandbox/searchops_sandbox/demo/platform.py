@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 
 from searchops_sandbox.demo.buckets import REPOSITORY, Buckets
+from searchops_sandbox.demo.kept_engines import share_engines
 from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
 from searchops_sandbox.registration import NAMESPACE
 
@@ -76,6 +77,7 @@ class Platform:
 
     async def install(self) -> None:
         """Both charts, rendered by helm and applied by kubectl on the server's side."""
+        share_engines(self.sandbox.artifacts)
         cluster = self.sandbox.cluster
         crds = await cluster.helm("template", "searchops-crds", str(REPOSITORY / "charts" / "searchops-crds"))
         await self.apply(crds)

@@ -116,6 +116,28 @@ def test_the_same_build_again_reuses_the_engine_and_publishes_nothing(checkpoint
     assert again.manifest == first.manifest
 
 
+def test_the_reference_of_a_checkpoint_is_encoded_once_and_again_where_it_is_damaged(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _build(_request(checkpoint, tmp_path), tmp_path)
+    calls: list[int] = []
+    encode = ReferenceEncoder.encode_raw
+
+    def counted(self: ReferenceEncoder, texts: Any) -> Any:
+        calls.append(len(texts))
+        return encode(self, texts)
+
+    monkeypatch.setattr(ReferenceEncoder, "encode_raw", counted)
+    again = _build(_request(checkpoint, tmp_path, revision="shop-r2-bbbbbbbb"), tmp_path)
+    assert (calls, again.manifest.accuracy) == ([], first.manifest.accuracy)
+    for kept in (tmp_path / "engines").rglob("reference.npy"):
+        kept.write_bytes(kept.read_bytes()[:-4] + b"\0\0\0\0")
+    _build(_request(checkpoint, tmp_path), tmp_path)
+    assert len(calls) == 1
+    other = _build(_request(checkpoint, tmp_path, queries=("another text",)), tmp_path)
+    assert (len(calls), other.reused) == (2, True)
+
+
 def test_another_profile_is_another_engine_and_a_damaged_one_is_built_again(checkpoint: Path, tmp_path: Path) -> None:
     first = _build(_request(checkpoint, tmp_path), tmp_path)
     other = _build(_request(checkpoint, tmp_path, max_batch=4, revision="shop-r2-bbbbbbbb"), tmp_path)
