@@ -109,15 +109,22 @@ class TenantController:
         self._ports.events.record(_reference(cached), error.reason, error.message, warning=True)
 
     async def _say(self, cached: CachedObject, tenant: SearchTenant, error: NotReady | Transient) -> None:
-        """A failure that may last is said in the status; a hiccup of a provisioned tenant is not flapped about."""
-        reason = error.reason if isinstance(error, NotReady) else str(TenantReason.CELL_UNREACHABLE)
+        """A failure that may last is said in the status; a hiccup of a provisioned tenant is not flapped about.
+
+        The same failure is said once for each generation: who changed the spec is told that it did not help.
+        """
+        reason = error.reason if isinstance(error, NotReady) else ""
+        reason = reason if reason in set(TenantReason) else str(TenantReason.CELL_UNREACHABLE)
         ready = next((item for item in tenant.status.conditions if item.type == "Ready"), None)
         if ready is not None and ready.status == "True":
             return
-        if ready is not None and ready.message.startswith(error.message[:80]):
+        current = ready is not None and ready.observed_generation == tenant.metadata.generation
+        if ready is not None and current and ready.message.startswith(error.message[:80]):
             return
         status = planner.failed(tenant, reason, error.message, self._clock())
         await self._status.write_if_changed(cached, status.to_wire())
+        if ready is None or not current or ready.reason != reason:
+            self._ports.events.record(_reference(cached), reason, error.message, warning=True)
 
     # -- apply -------------------------------------------------------------------------------------------------
 

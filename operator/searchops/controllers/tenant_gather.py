@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from searchops.api.meta import parse_time
 from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe
 from searchops.api.retrieval import lexical_vector
 from searchops.api.v1alpha1.search_tenant import AccessEntry
+from searchops.controllers.tenant_index import Generations, Grants
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
 from searchops.planning.binding_state import count_key, read_bindings
@@ -76,7 +76,8 @@ class TenantGatherer:
         self._models = models
         self._reindexes = reindexes
         self._clock = clock
-        self._grants: dict[Key, str] = {}
+        self._grants = Grants()
+        self._generations = Generations()
         self._namespace_uids: dict[str, tuple[str, datetime]] = {}
         self._cluster_uid = ""
 
@@ -90,7 +91,8 @@ class TenantGatherer:
         facts = act.TenantFacts(identity=identity, namespace_uid=namespace_uid, model=model)
         if claimed is None:
             states = tuple([await self._ports.cells.survey(cell) for _, cell in sorted(directory.items())])
-            return replace(facts, cells=states, grants=self._granted(tenant, states))
+            own = Key(tenant.metadata.namespace, tenant.metadata.name)
+            return replace(facts, cells=states, grants=self._grants.counted(own, states))
         registration = directory.get(claimed)
         if registration is None:
             return facts
@@ -112,20 +114,11 @@ class TenantGatherer:
 
     def grant(self, key: Key, cell: str) -> None:
         """Count a placement until a read of the cell shows it."""
-        self._grants[key] = cell
+        self._grants.add(key, alias_name(self._settings.fleet, key.namespace, key.name), cell)
 
     def forget(self, key: Key) -> None:
         """The tenant is gone."""
-        self._grants.pop(key, None)
-
-    def _granted(self, tenant: SearchTenant, states: tuple[CellState, ...]) -> Mapping[str, int]:
-        """Placements of this process that no read of a cell shows yet."""
-        shown = {state.name: state.aliases for state in states}
-        for key, cell in list(self._grants.items()):
-            if alias_name(self._settings.fleet, key.namespace, key.name) in shown.get(cell, {}):
-                del self._grants[key]
-        own = Key(tenant.metadata.namespace, tenant.metadata.name)
-        return Counter(cell for key, cell in self._grants.items() if key != own)
+        self._grants.forget(key)
 
     async def _cluster(self) -> str:
         if not self._cluster_uid:
@@ -158,7 +151,7 @@ class TenantGatherer:
             return None
 
     async def _collections(self, cell: CellRegistration, state: CellState, alias: str) -> tuple[CollectionState, ...]:
-        names = sorted(name for name in state.collections if generation_of(alias, name) is not None)
+        names = list(self._generations.of(state, alias))
         target = state.aliases.get(alias)
         if target is not None and target not in names:
             names.append(target)
@@ -220,14 +213,18 @@ class TenantGatherer:
             return None
         vector = lexical_vector(bindings.binding.analyser_id)
         own = [entry for entry in tenant.spec.access if entry.role == "Search"]
-        token = next((secrets[entry.secret_name].token for entry in own if entry.secret_name in secrets), "")
+        held = next((secrets[entry.secret_name] for entry in own if entry.secret_name in secrets), None)
+        token = held.token if held is not None else ""
         if own and not token:
             return None
-        if not token:
+        if held is None:
             entry = AccessEntry(name=ENTRY_FOR_PROBE, role="Search", secret_name=ENTRY_FOR_PROBE)
             claims = token_claims(entry, owner, cell.name, issued=self._clock(), lifetime=PROBE_TOKEN_LIFETIME)
             token = self._ports.signer.sign(cell, claims)
-        return await self._ports.cells.probe_search(cell, owner.alias, vector, token)
+        probe = await self._ports.cells.probe_search(cell, owner.alias, vector, token)
+        if probe.ok or held is None:
+            return probe
+        return replace(probe, error=f"{probe.error}; asked with the token of Secret {owner.namespace}/{held.name}")
 
 
 def _before(text: str, moment: datetime) -> bool:

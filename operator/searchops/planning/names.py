@@ -74,6 +74,12 @@ def generation_of(alias: str, collection: str) -> int | None:
     return int(match["generation"])
 
 
+def alias_of(collection: str) -> str | None:
+    """The alias whose generation a physical name is, or None where it is none."""
+    match = _PHYSICAL.match(collection)
+    return None if match is None else match["alias"]
+
+
 def revision_name(model: str, number: int, digest: str) -> str:
     """The revision's name, which is its Triton model too: ``<model>-r<n>-<digest8>``."""
     return f"{model}-r{number}-{digest.removeprefix('sha256:')[:8]}"

@@ -246,6 +246,25 @@ async def test_a_server_behind_an_edited_url_is_never_filled_with_empty_tenants(
     assert (world.condition("Ready"), world.cells.writes) == (("False", "CellIdentityMismatch"), writes)
 
 
+async def test_a_failure_is_told_once_and_once_more_to_whoever_changed_the_spec_in_vain() -> None:
+    world = TenantWorld()
+    world.set_model()
+    world.apply_tenant()
+    world.lease = 8.0
+    for _ in range(6):
+        await world.step()
+    told = [reason for reason, _ in world.events.told]
+    writes = len(world.api.writes)
+    assert (world.condition("Ready"), told) == (("False", "CellUnreachable"), ["CellUnreachable"])
+    world.apply_tenant(languages=["de"])
+    for _ in range(4):
+        await world.step()
+    assert world.raw is not None
+    assert world.raw["status"]["observedGeneration"] == world.raw["metadata"]["generation"] == 2
+    assert [reason for reason, _ in world.events.told] == ["CellUnreachable"] * 2
+    assert world.api.writes[writes:] == ["searchtenants/status"]
+
+
 async def test_with_too_little_of_the_lease_left_nothing_irreversible_is_begun() -> None:
     world = TenantWorld()
     world.set_model()
