@@ -8,12 +8,13 @@ VENV := .venv
 UV := build/uv/bin/uv
 RUN := $(VENV)/bin
 EXTRAS := --extra operator --extra gateway --extra worker
+BENCHMARKS := $(patsubst tests/scale/test_bench_%.py,%,$(wildcard tests/scale/test_bench_*.py))
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 
-.PHONY: help demo test lint bench gpu-check sandbox clean install fixtures-check generated
+.PHONY: help demo test lint bench bench-tenants gpu-check sandbox clean install fixtures-check generated
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
 
 $(UV):
 	$(PYTHON) -m venv build/uv
@@ -51,7 +52,12 @@ fixtures-check: install ## The model ladder holds under the pinned profile
 	$(RUN)/python -m searchops_sandbox.fixtures check
 
 bench: install ## Benchmarks, one JSON line a figure in build/bench
-	$(RUN)/python -m pytest -W error -q -p no:cacheprovider tests/scale
+	$(PYTEST) tests/scale
+
+bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search
+	$(PYTEST) $(or $(wildcard tests/scale/test_bench_$*.py),$(error there is no benchmark $*: $(BENCHMARKS)))
+
+bench-tenants: bench-operator ## Creating tenants, and a restart over a fleet of them
 
 gpu-check: install ## What needs a GPU: a TensorRT plan built and compared (needs NVIDIA's wheels)
 	$(RUN)/python -m searchops_sandbox.fixtures ladder --out build/ladder
