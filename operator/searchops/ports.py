@@ -204,6 +204,18 @@ class Jobs(Protocol):
         ...
 
 
+class ModelJobs(Jobs, Protocol):
+    """Worker Jobs of a model, of which a changed spec may leave one running that nobody waits for."""
+
+    async def owned(self, owner_uid: str) -> tuple[JobState, ...]:
+        """Every Job that carries this owner, ended or not; one that is being deleted too, until its Pods are gone."""
+        ...
+
+    async def stop(self, name: str, uid: str) -> None:
+        """Delete exactly the Job that was seen; it can be read until its Pods are gone. Another uid is left alone."""
+        ...
+
+
 class ReindexJobs(Protocol):
     """ReindexJobs that tenants make."""
 

@@ -22,11 +22,13 @@ class PoolFacts:
     Attributes:
         inference: per (server URL, revision): "" where a real inference matched the reference vectors, else why not;
             no entry where none was made: unknown.
+        refusals: per (server URL, Triton model): what the server said to the last load or unload that failed.
     """
 
     registration: PoolRegistration
     servers: tuple[ServerState, ...]
     inference: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    refusals: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class ModelFacts:
         bound_elsewhere: revisions of this model that bindings of tenants name which name another model by now.
         unread_tenants: tenants with a cell whose binding has not been read yet: what they need is unknown.
         bindings_of_this_model: whether any tenant is bound to a revision of this model.
+        jobs: worker Jobs of this model that have not ended, whatever they were made for.
     """
 
     artifacts: str
@@ -76,6 +79,19 @@ class ModelFacts:
     bound_elsewhere: tuple[str, ...] = ()
     unread_tenants: int = 0
     bindings_of_this_model: bool = False
+    jobs: tuple[JobState, ...] = ()
+
+    @property
+    def superseded(self) -> tuple[JobState, ...]:
+        """Jobs that still run though the candidate waits for another one.
+
+        A build whose answer has been taken may still be ending while the gate is next, so a gate replaces gates only.
+        """
+        if self.build is not None:
+            return tuple(job for job in self.jobs if job.name != self.build.name)
+        if self.gate is not None:
+            return tuple(job for job in self.jobs if job.name != self.gate.name and job.kind == "evaluate")
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +121,10 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a worker Job that nobody waits for any more."""
+    """Delete a worker Job that nobody waits for any more, and only the very one that was seen."""
 
     name: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)

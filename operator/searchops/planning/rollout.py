@@ -27,6 +27,7 @@ from searchops.planning.rollout_choice import choose, is_paused, reject, restore
 from searchops.planning.rollout_report import report, settled, stamped
 from searchops.planning.rollout_stages import Stage, advance
 from searchops.planning.rollout_waves import watch_wave
+from searchops.planning.server_troubles import hurried
 from searchops.planning.servers import PoolSync, distinct, loaded_revisions, one_pool, sync_pools
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def plan_model(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> Model
             return _bindings_unread(model, facts, now)
     choice = choose(model, facts, status, now)
     if choice is not None:
-        serving, canary = sync_pools(model, facts, choice.status)
+        serving, canary = sync_pools(model, facts, choice.status, now, acting=False)
         findings = settled(model, choice.status) if choice.status.candidate is None else ()
         return _finish(model, facts, Stage(choice.status, findings, choice.actions, 0.0), serving, canary, (), now)
     return _drive(model, facts, status, now)
@@ -71,7 +72,7 @@ def plan_model(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> Model
 def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, now: datetime) -> ModelPlan:
     """Keep every server in step with the wanted set, and move the candidate one stage."""
     status, retired = _retire(status, now)
-    serving, canary = sync_pools(model, facts, status)
+    serving, canary = sync_pools(model, facts, status, now)
     actions: list[ModelAction] = list(retired)
     for sync in distinct(facts, serving, canary):
         actions += [*sync.unloads, *sync.loads]
@@ -121,9 +122,10 @@ def _finish(
     status = report(model, facts, stage.status, stage.findings, syncs, now)
     total, in_sync = sum(sync.total for sync in syncs), sum(sync.in_sync for sync in syncs)
     requeue = stage.requeue
-    if in_sync < total:
+    troubles = [trouble for sync in syncs for trouble in sync.troubles]
+    if in_sync < total and (hurried(troubles) or not troubles):
         requeue = _sooner(requeue, SERVER_POLL_SECONDS)
-    elif total == 0:
+    elif in_sync < total or total == 0:
         requeue = _sooner(requeue, POOL_POLL_SECONDS)
     return ModelPlan((*sync_actions, *stage.actions), status, requeue)
 
@@ -178,7 +180,9 @@ def _delete(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> ModelPla
         return ModelPlan((), None)
     if facts.tenants or facts.bound_elsewhere:
         return _in_use(model, facts, now)
-    jobs = tuple(DeleteJob(job.name) for job in (facts.build, facts.gate) if job is not None and job.state is not None)
+    awaited = [job.state for job in (facts.build, facts.gate) if job is not None and job.state is not None]
+    states = {job.name: job for job in (*facts.jobs, *awaited)}
+    jobs = tuple(DeleteJob(job.name, job.uid) for job in states.values())
     pools = (facts.canary,) if one_pool(facts) else (facts.serving, facts.canary)
     unloads = tuple(
         UnloadModel(server, name)
@@ -205,7 +209,7 @@ def _in_use(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> ModelPla
             f"{len(facts.bound_elsewhere)} revisions of this model are still bound by tenants that name another one "
             f"({facts.bound_elsewhere[0]} among them); they are released when those tenants have moved"
         )
-    serving, canary = sync_pools(model, facts, model.status)
+    serving, canary = sync_pools(model, facts, model.status, now)
     syncs = distinct(facts, serving, canary)
     actions: list[ModelAction] = []
     for sync in syncs:

@@ -127,7 +127,9 @@ def choose(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
 
 
 def _dropped_jobs(facts: ModelFacts) -> tuple[DeleteJob, ...]:
-    return tuple(DeleteJob(job.name) for job in (facts.build, facts.gate) if job is not None and job.state is not None)
+    """Every Job of the model: the awaited ones, and those that still run for an earlier question."""
+    awaited = [job.state for job in (facts.build, facts.gate) if job is not None and job.state is not None]
+    return tuple(DeleteJob(job.name, job.uid) for job in (*awaited, *facts.superseded))
 
 
 def _supersede(facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus, now: datetime) -> Choice:

@@ -9,6 +9,7 @@ from searchops.api.v1alpha1.embedding_model import FleetStatus, ModelReason, Ser
 from searchops.planning.conditions import Finding, no, stamp, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import desired_of, is_active, is_paused
+from searchops.planning.server_troubles import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
     from searchops.planning.model_facts import ModelFacts
     from searchops.planning.servers import PoolSync
+
+MAX_FAILING = 64
 
 
 def settled(model: EmbeddingModel, status: EmbeddingModelStatus) -> tuple[Finding, ...]:
@@ -95,7 +98,7 @@ def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
             "spec.serving names no registered pool; create a Secret labelled searchops.dev/pool in the operator's "
             "namespace",
         )
-    problems = [problem for sync in syncs for problems in sync.missing.values() for problem in problems]
+    problems = [told(trouble) for sync in syncs for trouble in sync.troubles]
     if problems:
         return no("ServersInSync", ModelReason.OUT_OF_SYNC, "; ".join(dict.fromkeys(problems)))
     total = sum(sync.total for sync in syncs)
@@ -104,6 +107,7 @@ def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
     extra = len({action.server.url for sync in syncs for action in sync.unloads})
     if extra:
         message = f"{extra} of {total} servers hold revisions that nobody needs any more; they are unloaded"
+        message = "; ".join((message, *(text for sync in syncs for text in sync.refused)))
         return no("ServersInSync", ModelReason.OUT_OF_SYNC, message)
     if facts.unread_tenants:
         message = (
@@ -150,7 +154,11 @@ def report(
     now: datetime,
 ) -> EmbeddingModelStatus:
     """The status to write: counters, conditions and, where there is no candidate, the phase."""
-    servers = ServersStatus(total=sum(sync.total for sync in syncs), in_sync=sum(sync.in_sync for sync in syncs))
+    servers = ServersStatus(
+        total=sum(sync.total for sync in syncs),
+        in_sync=sum(sync.in_sync for sync in syncs),
+        failing=tuple(trouble for sync in syncs for trouble in sync.troubles)[:MAX_FAILING],
+    )
     merged = {finding.type: finding for finding in (*standing(status, facts, syncs, now), *findings)}
     return stamped(
         model, status.model_copy(update={"tenants": fleet_status(status, facts), "servers": servers}), merged, now

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SAME_SPACE_COSINE = 0.999
 JOB_POLL_SECONDS = 15.0
 SERVER_POLL_SECONDS = 3.0
+SUPERSEDE_POLL_SECONDS = 2.0
 MAX_ATTEMPTS = 3
 
 
@@ -67,6 +68,8 @@ def advance(
     candidate = status.candidate
     assert candidate is not None, "advance needs a candidate"  # noqa: S101 - caller's invariant
     findings: list[Finding] = []
+    if facts.superseded:
+        return _superseding(facts, status)
     if candidate.engine_key is None:
         stage = _build(model, facts, status, candidate)
         if stage.status.candidate is None or stage.status.candidate.engine_key is None:
@@ -138,6 +141,17 @@ def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     return Stage(building, (waiting,), (), JOB_POLL_SECONDS)
 
 
+def _superseding(facts: ModelFacts, status: EmbeddingModelStatus) -> Stage:
+    """What runs for an earlier question ends first: two Jobs must not build or judge one revision at the same time."""
+    names = ", ".join(job.name for job in facts.superseded)
+    building = facts.build is not None
+    condition, reason = ("EngineBuilt", ModelReason.BUILDING) if building else ("GatePassed", ModelReason.GATING)
+    message = f"Job {names} is being stopped, because a changed spec or retry token asks for another one, which follows"
+    stop = tuple(DeleteJob(job.name, job.uid) for job in facts.superseded)
+    ending = status.model_copy(update={"phase": "Building" if building else "Gating"})
+    return Stage(ending, (no(condition, reason, message),), stop, SUPERSEDE_POLL_SECONDS)
+
+
 def _without_answer(
     status: EmbeddingModelStatus, candidate: RevisionStatus, job: JobFacts, condition: str, reason: ModelReason
 ) -> Stage:
@@ -148,7 +162,8 @@ def _without_answer(
         again = candidate.model_copy(update={"attempt": candidate.attempt + 1})
         message = f"Job {job.name} ended without an answer ({seen}); attempt {again.attempt} of {MAX_ATTEMPTS} follows"
         updated = status.model_copy(update={"candidate": again})
-        return Stage(updated, (no(condition, reason, message),), (DeleteJob(job.name),), 1.0)
+        stop = (DeleteJob(job.name, job.state.uid),) if job.state is not None else ()
+        return Stage(updated, (no(condition, reason, message),), stop, 1.0)
     message = (
         f"Job {job.name} ended without an answer ({seen}), as {MAX_ATTEMPTS} attempts did; look at its Pods' logs, "
         "then set spec.rollout.retryToken to try again"

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from searchops.planning.model_facts import LoadModel, UnloadModel
 from searchops.planning.names import is_revision_of, model_parts
 from searchops.planning.rollout_choice import gate_passed
+from searchops.planning.server_troubles import patience_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from searchops.api.observed import ServerState
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, ServerTrouble
     from searchops.planning.model_facts import ModelFacts, PoolFacts
+    from searchops.planning.server_troubles import Patience, TroubleReason
 
 GONE = ("UNAVAILABLE", "UNLOADING", "")
 
@@ -30,6 +33,8 @@ class PoolSync:
         missing: for each revision the servers (with the reason) that do not serve it yet.
         broken: revisions that some server says are ready though a real inference fails.
         unproved: for each revision the servers that say READY and that no inference has proved.
+        troubles: each server that does not serve a revision, with what was tried.
+        refused: unloads that a server refused, in words.
     """
 
     loads: tuple[LoadModel, ...]
@@ -39,6 +44,8 @@ class PoolSync:
     in_sync: int
     broken: frozenset[str] = frozenset()
     unproved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    troubles: tuple[ServerTrouble, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def serves(self, revision: str) -> bool:
         """Whether every server of a non-empty pool serves the revision, proved by inference."""
@@ -54,35 +61,51 @@ class _Comparison:
     """What is found while the servers of one pool are gone through."""
 
     pool: PoolFacts
-    loads: list[LoadModel]
-    unloads: list[UnloadModel]
+    patience: Patience
     missing: dict[str, list[str]]
-    broken: set[str]
     unproved: dict[str, list[str]]
+    loads: list[LoadModel] = field(default_factory=list)
+    unloads: list[UnloadModel] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    reloaded: set[str] = field(default_factory=set)
+    troubles: list[ServerTrouble] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def lacks(
+        self, server: ServerState, revision: str, reason: TroubleReason, message: str, *, tried: bool = False
+    ) -> None:
+        """Note that a server does not serve a revision."""
+        self.missing[revision].append(message)
+        self.troubles.append(self.patience.trouble(server.url, revision, reason, message, tried=tried))
 
 
-def sync_pool(model: str, pool: PoolFacts, wanted: tuple[str, ...], *, drop_extras: bool = True) -> PoolSync:
+def sync_pool(
+    model: str, pool: PoolFacts, wanted: tuple[str, ...], patience: Patience, *, drop_extras: bool = True
+) -> PoolSync:
     """Compare each server with the wanted revisions of one EmbeddingModel; other models' entries are not ours to touch.
 
     A server that says READY but fails a real inference (a crashed stub) is repaired by unload and load, one server of
-    a pool at a time: a pool that is only overloaded must not lose all its servers at once.
+    a pool at a time: a pool that is only overloaded must not lose all its servers at once. What fails is tried again
+    with back-off, server by server, so that one that refuses holds back no other.
 
     Args:
         model: the EmbeddingModel's name.
         pool: the pool and its servers.
         wanted: the revisions that each server should hold.
+        patience: what was tried before.
         drop_extras: whether what is not wanted is unloaded; not while it is unknown what tenants are bound to.
     """
-    seen = _Comparison(pool, [], [], {name: [] for name in wanted}, set(), {name: [] for name in wanted})
+    seen = _Comparison(pool, patience, {name: [] for name in wanted}, {name: [] for name in wanted})
     keep = {part for revision in wanted for part in model_parts(revision)}
     in_sync = 0
     for server in pool.servers:
         if not server.reachable:
             for revision in wanted:
-                seen.missing[revision].append(f"{server.url} does not answer ({server.error})")
+                seen.lacks(server, revision, "NoAnswer", f"{server.url} does not answer ({server.error})")
             continue
         extra = loaded_revisions(model, server, keep) if drop_extras else []
         seen.unloads += [UnloadModel(server, name) for name in extra]
+        seen.refused += [text for name in extra if (text := pool.refusals.get((server.url, name)))]
         good = [_compare(seen, server, revision) for revision in wanted]
         in_sync += all(good) and not extra
     return PoolSync(
@@ -93,6 +116,8 @@ def sync_pool(model: str, pool: PoolFacts, wanted: tuple[str, ...], *, drop_extr
         in_sync,
         frozenset(seen.broken),
         {revision: tuple(servers) for revision, servers in seen.unproved.items()},
+        tuple(seen.troubles),
+        tuple(seen.refused),
     )
 
 
@@ -107,22 +132,46 @@ def _compare(seen: _Comparison, server: ServerState, revision: str) -> bool:
     parts = model_parts(revision)
     absent = [part for part in parts if not server.ready(part)]
     if absent:
-        seen.loads += [LoadModel(server, part) for part in absent if server.models.get(part) != "LOADING"]
-        reason = server.reasons.get(absent[0], "") or f"state {server.models.get(absent[0], 'not loaded')}"
-        seen.missing[revision].append(f"{server.url} does not serve {absent[0]} ({reason})")
+        _load(seen, server, revision, absent)
         return False
     outcome = seen.pool.inference.get((server.url, revision))
     if outcome is None:
         seen.unproved[revision].append(f"{server.url} has {revision}, but its reference vectors cannot be read")
         return True
     if outcome:
-        if revision not in seen.broken:
-            seen.unloads += [UnloadModel(server, part) for part in reversed(parts)]
-            seen.loads += [LoadModel(server, part) for part in parts]
-        seen.broken.add(revision)
-        seen.missing[revision].append(f"{server.url} says {revision} is ready, but {outcome}")
+        _reload(seen, server, revision, outcome)
         return False
     return True
+
+
+def _load(seen: _Comparison, server: ServerState, revision: str, absent: list[str]) -> None:
+    """Load what is absent and not on its way, where it is due."""
+    idle = [part for part in absent if server.models.get(part) != "LOADING"]
+    tried = bool(idle) and seen.patience.due(server.url, revision)
+    if tried:
+        seen.loads += [LoadModel(server, part) for part in idle]
+    said = [server.reasons.get(part, "") or seen.pool.refusals.get((server.url, part), "") for part in absent]
+    part, reason = next(((part, text) for part, text in zip(absent, said, strict=True) if text), (absent[0], ""))
+    reason = reason or f"state {server.models.get(part, 'not loaded')}"
+    message = f"{server.url} does not serve {part} ({reason})"
+    seen.lacks(server, revision, "NotLoaded" if idle else "Loading", message, tried=tried)
+
+
+def _reload(seen: _Comparison, server: ServerState, revision: str, outcome: str) -> None:
+    """Unload and load a revision whose inference fails, where it is due and no other server is being repaired."""
+    patience, parts = seen.patience, model_parts(revision)
+    tried = (
+        revision not in seen.reloaded
+        and patience.due(server.url, revision)
+        and not patience.exhausted(server.url, revision)
+    )
+    if tried:
+        seen.reloaded.add(revision)
+        seen.unloads += [UnloadModel(server, part) for part in reversed(parts)]
+        seen.loads += [LoadModel(server, part) for part in parts]
+    seen.broken.add(revision)
+    message = f"{server.url} says {revision} is ready, but {outcome}"
+    seen.lacks(server, revision, "WrongVectors", message, tried=tried)
 
 
 def _unload_rank(name: str) -> tuple[str, int]:
@@ -131,17 +180,24 @@ def _unload_rank(name: str) -> tuple[str, int]:
 
 
 def sync_pools(
-    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, now: datetime, *, acting: bool = True
 ) -> tuple[PoolSync | None, PoolSync | None]:
-    """The serving and the canary pool of a model, compared with what each should hold; None where not registered."""
-    name, drop = model.metadata.name, facts.unread_tenants == 0
-    serving = facts.serving
-    canary = facts.canary
-    on_serving = (
-        sync_pool(name, serving, wanted_on_serving(model, status, facts), drop_extras=drop) if serving else None
-    )
-    on_canary = sync_pool(name, canary, wanted_on_canary(model, status, facts), drop_extras=drop) if canary else None
-    return on_serving, on_canary
+    """The serving and the canary pool of a model, compared with what each should hold; None where not registered.
+
+    Args:
+        model: the object.
+        facts: what was read.
+        status: whose revisions are wanted, and what was tried before.
+        now: the time of the pass.
+        acting: whether the pass carries out the loads that are planned here.
+    """
+    patience, drop = patience_of(model.status, now, acting=acting), facts.unread_tenants == 0
+
+    def synced(pool: PoolFacts | None, wanted: tuple[str, ...]) -> PoolSync | None:
+        return sync_pool(model.metadata.name, pool, wanted, patience, drop_extras=drop) if pool is not None else None
+
+    on_serving = synced(facts.serving, wanted_on_serving(model, status, facts))
+    return on_serving, synced(facts.canary, wanted_on_canary(model, status, facts))
 
 
 def distinct(facts: ModelFacts, serving: PoolSync | None, canary: PoolSync | None) -> tuple[PoolSync, ...]:

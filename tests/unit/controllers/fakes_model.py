@@ -92,8 +92,13 @@ class ModelWorld:
         self.vectors: dict[tuple[str, str], list[float]] = {}
         self.down: set[str] = set()
         self.refused: set[str] = set()
+        self.refused_by: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.always: dict[tuple[str, str], list[float]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, dict[str, Any]] = {}
+        self.dying: set[str] = set()
+        self.pods_linger = False
         self.created: Counter[str] = Counter()
         self.store: dict[str, bytes] = {}
         self.maps: dict[str, dict[str, str]] = {}
@@ -135,15 +140,21 @@ class ModelWorld:
             self.restart()
             return error
 
-    async def settle(self, passes: int = 60) -> int:
-        """Passes, workers and tenants until nothing changes any more; the number of passes."""
+    async def settle(self, passes: int = 80) -> int:
+        """Passes, workers and tenants until nothing changes any more, back-off included; the number of passes."""
+        quiet = 0
         for number in range(passes):
             before = self._picture()
             outcome = await self.once()
             self.work()
             self.follow()
-            if self._picture() == before and not isinstance(outcome, Transient | Conflict):
+            unchanged = self._picture() == before and not isinstance(outcome, Transient | Conflict)
+            quiet = quiet + 1 if unchanged else 0
+            waits = bool((self.status.get("servers") or {}).get("failing"))
+            if quiet > (3 if waits else 0):
                 return number
+            if unchanged:
+                self.now += timedelta(seconds=30)
         raise AssertionError(f"not settled after {passes} passes: {self.status.get('conditions')}")
 
     def _picture(self) -> str:
@@ -154,6 +165,13 @@ class ModelWorld:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.api.objects["shop"].get("status", {})
         return found
+
+    def work_on(self, kind: str) -> None:
+        """Workers of one kind answer."""
+        for made in self.jobs.values():
+            if made["task"]["kind"] == kind and "resultUri" in made["task"]:
+                answer = self._built(made["task"]) if kind == "build" else self._judged(made["task"])
+                self.store[made["task"]["resultUri"]] = json.dumps(answer).encode()
 
     def work(self) -> None:
         """Every worker that was started answers."""
@@ -224,8 +242,9 @@ class ModelWorld:
         return self.faults.call("survey", look)
 
     async def load(self, server: ServerState, model: str) -> None:
-        if model in self.refused:
-            raise Transient(f"{server.url} does not load {model}")
+        self.asked[server.url] += 1
+        if model in self.refused or server.url in self.refused_by:
+            raise Transient(f"{server.url} does not load {model}: out of memory")
 
         def act() -> None:
             self.trail.append(f"load {server.url} {model}")
@@ -234,6 +253,9 @@ class ModelWorld:
         self.faults.call("load", act)
 
     async def unload(self, server: ServerState, model: str) -> None:
+        if server.url in self.refused_by:
+            raise Transient(f"{server.url} does not unload {model}")
+
         def act() -> None:
             self.trail.append(f"unload {server.url} {model}")
             self.loaded[server.url].pop(model, None)
@@ -242,7 +264,7 @@ class ModelWorld:
         self.faults.call("unload", act)
 
     async def infer(self, server: ServerState, model: str, texts: Sequence[str]) -> list[list[float]]:
-        return self.faults.call("infer", lambda: [self.vectors.get((server.url, model), VECTOR) for _ in texts])
+        return self.faults.call("infer", lambda: [self._vector(server.url, model) for _ in texts])
 
     async def get(self, name: str) -> JobState | None:
         def look() -> JobState | None:
@@ -261,13 +283,42 @@ class ModelWorld:
         def act() -> None:
             if name not in self.jobs:
                 self.created[name] += 1
-                self.jobs[name] = {"task": task, "done": False}
+                owner = manifest["metadata"]["labels"]["searchops.dev/owner-uid"]
+                self.jobs[name] = {"task": task, "done": False, "uid": f"uid-{name}", "owner": owner}
                 self.trail.append(f"create {task['kind']}")
 
         self.faults.call("jobs.create", act)
 
     async def delete(self, name: str) -> None:
         self.faults.call("jobs.delete", lambda: self.jobs.pop(name, None))
+
+    def _vector(self, url: str, model: str) -> list[float]:
+        return self.always.get((url, model)) or self.vectors.get((url, model), VECTOR)
+
+    async def owned(self, owner_uid: str) -> tuple[JobState, ...]:
+        def look() -> tuple[JobState, ...]:
+            return tuple(
+                JobState(
+                    name,
+                    made["uid"],
+                    owner_uid=owner_uid,
+                    kind=made["task"]["kind"],
+                    complete=made["done"],
+                    **self.ended.get(name, {}),
+                )
+                for name, made in self.jobs.items()
+                if made["owner"] == owner_uid
+            )
+
+        return self.faults.call("jobs.owned", look)
+
+    async def stop(self, name: str, uid: str) -> None:
+        def act() -> None:
+            if name in self.jobs and self.jobs[name]["uid"] == uid:
+                self.trail.append(f"stop {self.jobs[name]['task']['kind']}")
+                self.dying.add(name) if self.pods_linger else self.jobs.pop(name)
+
+        self.faults.call("jobs.stop", act)
 
     async def answers(self, name: str) -> tuple[str, ...]:
         return self.faults.call("jobs.answers", tuple)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from searchops.controllers.model import compare_vectors, parse_probes
+from searchops.controllers.model_gather import compare_vectors, parse_probes
 from searchops.planning.names import model_parts, revision_name
+from searchops.planning.server_troubles import MAX_RELOADS
 from searchops.runtime.errors import Transient
+from searchops.runtime.result import Result
 
 if TYPE_CHECKING:
     from tests.unit.controllers.fakes_model import KEY, VECTOR, ModelWorld, raw_model, raw_tenant
@@ -156,10 +159,93 @@ async def test_a_server_that_refuses_a_model_stops_no_other_server() -> None:
     world = await rolled_out()
     world.loaded = {"default-1": {}, "canary-1": {}}
     world.refused = {f"{A}-tok"}
-    outcome = await world.once()
-    assert isinstance(outcome, Transient)
+    assert isinstance(await world.once(), Result)
     assert world.loaded == {"default-1": {f"{A}-enc": "READY"}, "canary-1": {f"{A}-enc": "READY"}}
     assert condition(world, "ServersInSync") == ("False", "OutOfSync")
+
+
+async def test_a_server_that_goes_on_refusing_is_named_and_asked_less_and_less_often() -> None:
+    world = await rolled_out()
+    world.loaded["default-1"].clear()
+    world.refused_by = {"default-1"}
+    world.asked.clear()
+    passes = 200
+    for _ in range(passes):
+        assert isinstance(await world.once(), Result), "one server's refusal is no failure of the pass"
+    assert 4 <= world.asked["default-1"] <= 7
+    assert world.loaded["canary-1"] == READY
+    (trouble,) = world.status["servers"]["failing"]
+    assert (trouble["server"], trouble["revision"], trouble["reason"]) == ("default-1", A, "NotLoaded")
+    assert "out of memory" in trouble["message"]
+    said = next(one["message"] for one in world.status["conditions"] if one["type"] == "ServersInSync")
+    assert f"default-1 does not serve {A}-enc" in said
+    assert trouble["since"] in said
+    world.refused_by.clear()
+    world.now += timedelta(seconds=300)
+    await world.settle()
+    assert not world.status["servers"].get("failing")
+    assert world.loaded["default-1"] == READY
+
+
+async def test_an_operator_that_is_restarted_is_no_less_patient() -> None:
+    world = await rolled_out()
+    world.loaded["default-1"].clear()
+    world.refused_by = {"default-1"}
+    world.asked.clear()
+    for _ in range(100):
+        await world.once()
+        world.restart()
+    assert world.asked["default-1"] <= 6
+
+
+async def test_vectors_that_stay_wrong_are_reloaded_a_few_times_and_then_a_person_is_asked() -> None:
+    world = await rolled_out()
+    world.always["default-1", A] = [1.0, 0.0]
+    trail = len(world.trail)
+    for _ in range(400):
+        await world.once()
+    assert world.trail[trail:].count(f"unload default-1 {A}") == MAX_RELOADS
+    said = next(one["message"] for one in world.status["conditions"] if one["type"] == "ServersInSync")
+    assert f"reloaded {MAX_RELOADS} times in vain: restart or replace this server" in said
+    world.always.clear()
+    await world.settle()
+    assert condition(world, "ServersInSync") == ("True", "InSync")
+
+
+async def test_a_refused_unload_of_a_deleted_model_is_the_passs_failure() -> None:
+    world = await rolled_out()
+    world.tenants.apply("DELETED", raw_tenant())
+    raw = world.api.objects["shop"]
+    world.api.put({**raw, "metadata": {**raw["metadata"], "deletionTimestamp": "2026-11-25T00:00:00Z"}})
+    world.refused_by = {"default-1"}
+    world.asked.clear()
+    assert isinstance(await world.once(), Transient)
+    assert "shop" in world.api.objects
+
+
+@pytest.mark.parametrize("kind", ["build", "evaluate"])
+async def test_a_new_retry_token_stops_the_running_job_before_another_one_starts(kind: str) -> None:
+    world = ModelWorld()
+    world.pods_linger = True
+    world.api.put(raw_model())
+    world.jobs["foreign"] = {"task": {"kind": kind}, "done": False, "uid": "u", "owner": "uid-other"}
+    if kind == "evaluate":
+        while "create build" not in world.trail:
+            await world.once()
+        world.jobs[next(name for name in world.jobs if name != "foreign")]["done"] = True
+        world.work_on("build")
+    while f"create {kind}" not in world.trail:
+        await world.once()
+    old = next(name for name in reversed(world.jobs))
+    change(world, "a", rollout={"waves": [{"name": "all", "percent": 100}], "retryToken": "again"})
+    for _ in range(5):
+        await world.once()
+        assert world.trail.count(f"create {kind}") == 1, "two Jobs for one revision"
+    assert world.dying == {old}
+    world.jobs.pop(old)
+    await world.once()
+    assert world.trail.count(f"create {kind}") == 2
+    assert "foreign" in world.jobs
 
 
 async def test_nothing_is_unloaded_with_too_little_of_the_lease_left() -> None:
@@ -264,7 +350,7 @@ def ending(world: ModelWorld) -> str:
 
 async def test_every_external_call_may_fail_once_before_or_after_taking_effect() -> None:
     calls = await calls_of_a_story()
-    kinds = {"maps.write", "maps.read", "jobs.create", "jobs.get", "load", "unload", "infer", "status", "metadata"}
+    kinds = {"maps.write", "maps.read", "jobs.create", "jobs.owned", "load", "unload", "infer", "status", "metadata"}
     assert kinds <= set(calls)
     wanted = ending(await story(None))
     for index, name in enumerate(calls):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from searchops.api.observed import JobState
 from searchops.api.tasks import FINAL_EXIT_CODES
 from searchops.planning.jobs import TemplateProblem, job_manifest
+from searchops.planning.model_facts import DeleteJob
 from searchops.planning.names import space_id
 from searchops.planning.rollout import plan_model
 
@@ -211,3 +213,18 @@ def test_a_first_revision_founds_its_space_even_where_a_cosine_is_claimed() -> N
     candidate = case.status_of(plan_model(model, facts, case.NOW)).candidate
     assert candidate is not None
     assert (candidate.space_change, candidate.founder) == ("Incompatible", case.chosen().revision)
+
+
+def test_a_build_job_of_an_earlier_question_ends_before_the_next_one_starts() -> None:
+    model = case.make_model(status=case.building())
+    old = JobState("build-old", "uid-old", kind="build", active=1)
+    plan = case.steady(model, case.facts_of(model, jobs=(old,)))
+    assert plan.actions == (DeleteJob("build-old", "uid-old"),)
+    assert (plan.requeue_after, case.condition(plan, "EngineBuilt")[0]) == (2.0, "False")
+    assert "build-old" in case.message(plan, "EngineBuilt")
+    facts = case.facts_of(model)
+    assert facts.build is not None
+    own = case.job(facts.build, active=1)
+    assert own.state is not None
+    assert case.steady(model, replace(facts, build=own, jobs=(own.state,))).actions == ()
+    assert case.told(plan_model(model, facts, case.NOW).actions) == ["CreateJob"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from searchops.api.observed import JobState
 from searchops.api.v1alpha1.embedding_model import (
     EmbeddingModelStatus,
     HistoryEntry,
@@ -200,3 +201,24 @@ def test_a_verdict_for_another_revision_lets_nothing_through() -> None:
     assert case.told(plan_model(model, case.facts_of(model, tenants=(case.tenant("t"),)), case.NOW).actions) == [
         "CreateJob"
     ]
+
+
+def test_a_gate_job_of_an_earlier_question_ends_before_the_next_one_starts() -> None:
+    model = case.make_model("b", case.gating())
+    old = JobState("evaluate-old", "uid-old", kind="evaluate", active=1)
+    plan = case.steady(model, case.facts_of(model, jobs=(old,)))
+    assert plan.actions == (DeleteJob("evaluate-old", "uid-old"),)
+    assert (plan.requeue_after, case.condition(plan, "GatePassed")[0]) == (2.0, "False")
+    assert "evaluate-old" in case.message(plan, "GatePassed")
+    facts = case.facts_of(model)
+    assert facts.gate is not None
+    own = case.job(facts.gate, active=1)
+    assert own.state is not None
+    assert case.steady(model, replace(facts, gate=own, jobs=(own.state,))).actions == ()
+    assert case.told(plan_model(model, facts, case.NOW).actions) == ["CreateJob"]
+
+
+def test_a_build_that_has_answered_may_end_while_the_gate_starts() -> None:
+    model = case.make_model("b", case.gating())
+    ending = JobState("build-1", "uid-1", kind="build", active=1)
+    assert case.told(plan_model(model, case.facts_of(model, jobs=(ending,)), case.NOW).actions) == ["CreateJob"]

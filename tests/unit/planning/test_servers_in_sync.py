@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus, VerdictStatus
 from searchops.planning.names import model_parts
+from searchops.planning.server_troubles import MAX_RELOADS, Patience, told
 from searchops.planning.servers import sync_pool, wanted_on_canary, wanted_on_serving
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ else:
 
 
 ONE, TWO, THREE = (case.built(digest, number).revision for number, digest in enumerate("abc", 1))
+CALM = Patience(case.NOW)
 STATES = ("READY", "LOADING", "UNLOADING", "UNAVAILABLE", "")
 
 
 def test_models_are_loaded_encoder_first_and_unloaded_in_reverse() -> None:
-    sync = sync_pool("shop", case.pool("p", case.server("s1", ONE)), (TWO,))
+    sync = sync_pool("shop", case.pool("p", case.server("s1", ONE)), (TWO,), CALM)
     assert case.told(sync.unloads) == [f"unload s1 {ONE}", f"unload s1 {ONE}-tok", f"unload s1 {ONE}-enc"]
     assert case.told(sync.loads) == [f"load s1 {TWO}-enc", f"load s1 {TWO}-tok", f"load s1 {TWO}"]
     assert (sync.total, sync.in_sync, sync.serves(TWO)) == (1, 0, False)
@@ -30,28 +32,30 @@ def test_models_are_loaded_encoder_first_and_unloaded_in_reverse() -> None:
 
 def test_a_part_that_is_loading_is_waited_for_and_the_others_are_loaded() -> None:
     state = case.server("s1", models={f"{ONE}-enc": "READY", f"{ONE}-tok": "LOADING"})
-    assert case.told(sync_pool("shop", case.pool("p", state), (ONE,)).loads) == [f"load s1 {ONE}"]
+    assert case.told(sync_pool("shop", case.pool("p", state), (ONE,), CALM).loads) == [f"load s1 {ONE}"]
 
 
 def test_a_load_that_failed_is_told_with_its_reason() -> None:
     state = case.server("s1", models={f"{ONE}-enc": "UNAVAILABLE"}, reasons={f"{ONE}-enc": "out of memory"})
-    sync = sync_pool("shop", case.pool("p", state), (ONE,))
+    sync = sync_pool("shop", case.pool("p", state), (ONE,), CALM)
     assert sync.waits_for(ONE) == (f"s1 does not serve {ONE}-enc (out of memory)",)
 
 
 def test_a_server_that_is_down_is_asked_for_nothing() -> None:
-    sync = sync_pool("shop", case.pool("p", case.server("s1", reachable=False, error="refused")), (ONE,))
+    sync = sync_pool("shop", case.pool("p", case.server("s1", reachable=False, error="refused")), (ONE,), CALM)
     assert (sync.loads, sync.unloads, sync.in_sync) == ((), (), 0)
     assert sync.waits_for(ONE) == ("s1 does not answer (refused)",)
 
 
 def test_an_empty_pool_serves_nothing() -> None:
-    assert not sync_pool("shop", case.pool("p"), (ONE,)).serves(ONE)
+    assert not sync_pool("shop", case.pool("p"), (ONE,), CALM).serves(ONE)
 
 
 def test_broken_inference_is_repaired_one_server_at_a_time() -> None:
     broken = {("s1", ONE): "inference fails", ("s2", ONE): "inference fails"}
-    sync = sync_pool("shop", case.pool("p", case.server("s1", ONE), case.server("s2", ONE), inference=broken), (ONE,))
+    sync = sync_pool(
+        "shop", case.pool("p", case.server("s1", ONE), case.server("s2", ONE), inference=broken), (ONE,), CALM
+    )
     assert case.told((*sync.unloads, *sync.loads)) == [
         f"unload s1 {ONE}",
         f"unload s1 {ONE}-tok",
@@ -66,11 +70,11 @@ def test_broken_inference_is_repaired_one_server_at_a_time() -> None:
 def test_other_models_are_never_touched() -> None:
     foreign = ("shop2-r1-aaaaaaaa", "shop-r1", "shop-r1-zzzzzzzz", "resnet")
     state = case.server("s1", models=dict.fromkeys(foreign, "READY"))
-    assert sync_pool("shop", case.pool("p", state), ()).unloads == ()
+    assert sync_pool("shop", case.pool("p", state), (), CALM).unloads == ()
 
 
 def test_nothing_is_unloaded_while_bindings_are_unread() -> None:
-    sync = sync_pool("shop", case.pool("p", case.server("s1", ONE)), (), drop_extras=False)
+    sync = sync_pool("shop", case.pool("p", case.server("s1", ONE)), (), CALM, drop_extras=False)
     assert (sync.unloads, sync.in_sync) == ((), 1)
 
 
@@ -114,8 +118,57 @@ def test_a_server_converges_on_the_wanted_set(models: dict[str, str]) -> None:
     settled = {"LOADING": "READY", "UNLOADING": "UNAVAILABLE"}
     for _ in range(4):
         models = {name: settled.get(state, state) for name, state in models.items()}
-        sync = sync_pool("shop", case.pool("p", case.server("s1", models=dict(models))), (ONE,))
+        sync = sync_pool("shop", case.pool("p", case.server("s1", models=dict(models))), (ONE,), CALM)
         models.update({action.model: "UNAVAILABLE" for action in sync.unloads})
         models.update({action.model: "READY" for action in sync.loads})
     assert (sync.loads, sync.unloads, sync.in_sync, sync.serves(ONE)) == ((), (), 1, True)
     assert {name for name, state in models.items() if state == "READY"} == set(model_parts(ONE))
+
+
+def test_a_refused_load_is_tried_again_with_growing_pauses_and_keeps_its_beginning() -> None:
+    state = case.server("s1", models={f"{ONE}-enc": "UNAVAILABLE"}, reasons={f"{ONE}-enc": "out of memory"})
+    patience, tried = Patience(case.NOW), []
+    for second in range(0, 1200):
+        sync = sync_pool("shop", case.pool("p", state), (ONE,), patience)
+        if sync.loads:
+            tried.append(second)
+        (trouble,) = sync.troubles
+        patience = Patience(case.later(seconds=second + 1), {("s1", ONE): trouble})
+    assert tried == [0, 5, 15, 35, 75, 155, 315, 615, 915]
+    assert (trouble.reason, trouble.since, trouble.attempts) == ("NotLoaded", case.at(), 9)
+    assert told(trouble) == (
+        f"s1 does not serve {ONE}-enc (out of memory), NotLoaded since {case.at()}; tried 9 times, again from "
+        f"{case.at(seconds=1215)} on"
+    )
+
+
+def test_a_server_that_waits_for_its_next_try_holds_back_no_other() -> None:
+    known = Patience(case.NOW).trouble("s1", ONE, "NotLoaded", "out of memory", tried=True)
+    patience = Patience(case.later(seconds=1), {("s1", ONE): known})
+    sync = sync_pool("shop", case.pool("p", case.server("s1"), case.server("s2")), (ONE,), patience)
+    assert {action.server.url for action in sync.loads} == {"s2"}
+
+
+def test_a_second_broken_server_is_repaired_while_the_first_one_waits() -> None:
+    broken = {("s1", ONE): "cosine 0.1", ("s2", ONE): "cosine 0.1"}
+    pool = case.pool("p", case.server("s1", ONE), case.server("s2", ONE), inference=broken)
+    first = sync_pool("shop", pool, (ONE,), CALM)
+    known = {(item.server, item.revision): item for item in first.troubles}
+    second = sync_pool("shop", pool, (ONE,), Patience(case.later(seconds=3), known))
+    assert {action.server.url for action in first.unloads} == {"s1"}
+    assert {action.server.url for action in second.unloads} == {"s2"}
+
+
+def test_a_pass_that_does_not_act_counts_no_attempt() -> None:
+    sync = sync_pool("shop", case.pool("p", case.server("s1")), (ONE,), Patience(case.NOW, acting=False))
+    assert sync.loads == ()
+    assert [(item.attempts, item.retry_at) for item in sync.troubles] == [(0, None)]
+
+
+def test_a_restarted_server_is_loaded_at_once_whatever_its_vectors_were() -> None:
+    known = Patience(case.NOW).trouble("s1", ONE, "WrongVectors", "cosine 0.1")
+    spent = known.model_copy(update={"attempts": MAX_RELOADS})
+    patience = Patience(case.later(seconds=1), {("s1", ONE): spent})
+    broken = case.pool("p", case.server("s1", ONE), inference={("s1", ONE): "cosine 0.1"})
+    assert sync_pool("shop", broken, (ONE,), patience).unloads == ()
+    assert len(sync_pool("shop", case.pool("p", case.server("s1")), (ONE,), patience).loads) == 3

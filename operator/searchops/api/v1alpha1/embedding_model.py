@@ -340,11 +340,33 @@ class FleetStatus(ApiModel):
     held: Annotated[int, Field(ge=0)] = 0
 
 
+class ServerTrouble(ApiModel):
+    """A server that does not serve a revision as it should.
+
+    Attributes:
+        server: its address.
+        reason: NoAnswer (the server is silent), Loading, NotLoaded (a load failed or is under way) or WrongVectors.
+        message: what was seen.
+        since: when it was seen first.
+        attempts: loads or reloads that were tried since then.
+        retry_at: when the next one is due; nothing is tried before, and nothing at all where it is absent.
+    """
+
+    server: ShortText
+    revision: ShortText
+    reason: Literal["NoAnswer", "Loading", "NotLoaded", "WrongVectors"]
+    message: Annotated[str, Field(max_length=512)]
+    since: Timestamp
+    attempts: Annotated[int, Field(ge=0)] = 0
+    retry_at: Timestamp | None = None
+
+
 class ServersStatus(ApiModel):
     """Servers of the pools and how many hold exactly what they should."""
 
     total: Annotated[int, Field(ge=0)] = 0
     in_sync: Annotated[int, Field(ge=0)] = 0
+    failing: Annotated[tuple[ServerTrouble, ...], Field(max_length=64)] = ()
 
 
 class RejectedStatus(ApiModel):

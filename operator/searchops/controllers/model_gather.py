@@ -1,0 +1,281 @@
+"""Everything that a pass over one EmbeddingModel reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from searchops.api.retrieval import BUILTIN_PROFILES
+from searchops.api.tasks import ANSWER, BuildResult, EvaluateResult
+from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+from searchops.planning import model_facts as act
+from searchops.planning.conditions import find
+from searchops.planning.jobs import check_template
+from searchops.planning.names import CELL_ANNOTATION, is_revision_of, state_map_name
+from searchops.planning.rollout_choice import gate_digest, gate_passed
+from searchops.planning.rollout_orders import build_job_name, gate_job_name, result_uri
+from searchops.runtime.errors import Terminal, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from searchops.api.observed import JobState, PoolRegistration, ServerState
+    from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
+    from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts, TenantFact
+    from searchops.ports import Artifacts, CellDirectory, EventRecorder, ModelJobs, ModelServers, StateMaps
+    from searchops.runtime.cache import CachedObject, ObjectCache
+
+SAME_COSINE = 0.999
+UNIT_NORM_TOLERANCE = 1e-3
+PROBES_PER_PASS = 8
+STATE_KEY = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPorts:
+    """Everything the controller talks to."""
+
+    servers: ModelServers
+    directory: CellDirectory
+    jobs: ModelJobs
+    artifacts: Artifacts
+    state: StateMaps
+    events: EventRecorder
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The operator's settings that a model's pass depends on."""
+
+    artifacts: str
+    source_allowed: Callable[[str], bool]
+
+
+class ModelGatherer:
+    """Reads what a model's plan is made from, through ports and caches.
+
+    Attributes:
+        refusals: per (server URL, Triton model): what was said to the last load or unload that failed, in this process.
+    """
+
+    def __init__(self, ports: ModelPorts, settings: ModelSettings, *, tenants: ObjectCache[SearchTenant]) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._tenants = tenants
+        self.refusals: dict[tuple[str, str], str] = {}
+
+    async def gather(self, model: EmbeddingModel) -> ModelFacts:
+        """Every read of a pass."""
+        spec = model.spec
+        pools = self._ports.directory.pools()
+        probes = await self._probes(model)
+        serving = await self._pool(model, pools.get(spec.serving.pool), probes)
+        canary_name = spec.serving.canary_pool or spec.serving.pool
+        canary = (
+            serving if canary_name == spec.serving.pool else await self._pool(model, pools.get(canary_name), probes)
+        )
+        jobs = await self._jobs(model)
+        build, build_result = await self._build(model, jobs)
+        gate, gate_result = await self._gate(model, jobs)
+        tenants = tuple(_tenant_facts(self._tenants, model.metadata.name))
+        elsewhere = _bound_elsewhere(self._tenants, model.metadata.name)
+        return act.ModelFacts(
+            artifacts=self._settings.artifacts,
+            profile=BUILTIN_PROFILES.get(spec.gate.profile),
+            serving=serving,
+            canary=canary,
+            build=build,
+            build_result=build_result,
+            gate=gate,
+            gate_result=gate_result,
+            tenants=tenants,
+            stored=await self._stored(model),
+            source_allowed=self._settings.source_allowed(spec.source.uri),
+            bound_elsewhere=elsewhere,
+            unread_tenants=sum(1 for cached in self._tenants.by_index("model", model.metadata.name) if _unread(cached)),
+            bindings_of_this_model=bool(elsewhere)
+            or any(
+                tenant.bound is not None and is_revision_of(model.metadata.name, tenant.bound) for tenant in tenants
+            ),
+            jobs=tuple(job for job in jobs if not (job.complete or job.failure)),
+        )
+
+    async def _stored(self, model: EmbeddingModel) -> EmbeddingModelStatus | None:
+        if model.status.next_number is not None:
+            return None
+        data = await self._ports.state.read(state_map_name(model.metadata.name))
+        if data is None or STATE_KEY not in data:
+            return None
+        try:
+            return EmbeddingModelStatus.model_validate_json(data[STATE_KEY])
+        except ValidationError as error:
+            raise Terminal(
+                "StateUnknown",
+                f"ConfigMap {state_map_name(model.metadata.name)} cannot be read ({error.error_count()} problems); "
+                "restore it from a backup, or delete it where nothing was promoted yet",
+            ) from error
+
+    async def _probes(self, model: EmbeddingModel) -> dict[str, tuple[list[str], list[list[float]]]]:
+        """FP32 reference vectors of each revision that servers may have to prove; none where they cannot be read."""
+        status = model.status
+        revisions = [item for item in (status.active, status.candidate, *status.retiring) if item is not None]
+        found = {}
+        for revision in revisions:
+            if revision.probes is None:
+                continue
+            data = await self._ports.artifacts.read(revision.probes)
+            probes = parse_probes(data) if data is not None else None
+            if probes is not None:
+                found[revision.revision] = probes
+        return found
+
+    async def _pool(
+        self,
+        model: EmbeddingModel,
+        registration: PoolRegistration | None,
+        probes: dict[str, tuple[list[str], list[list[float]]]],
+    ) -> PoolFacts | None:
+        if registration is None:
+            return None
+        servers = await self._ports.servers.survey(registration)
+        checks = {
+            (server.url, revision): self._infer(server, revision, texts, vectors)
+            for server in servers
+            for revision, (texts, vectors) in probes.items()
+            if server.reachable and server.ready(revision) and is_revision_of(model.metadata.name, revision)
+        }
+        outcomes = await asyncio.gather(*checks.values())
+        urls = {server.url for server in servers}
+        refusals = {key: said for key, said in self.refusals.items() if key[0] in urls}
+        return act.PoolFacts(registration, servers, dict(zip(checks, outcomes, strict=True)), refusals)
+
+    async def _infer(self, server: ServerState, revision: str, texts: list[str], vectors: list[list[float]]) -> str:
+        """Empty where the served vectors are the reference ones, else what is wrong."""
+        try:
+            served = await self._ports.servers.infer(server, revision, texts)
+        except Transient as error:
+            return f"inference fails: {error.message}"
+        if len(served) != len(vectors):
+            return f"{len(served)} vectors for {len(vectors)} texts"
+        for text, mine, reference in zip(texts, served, vectors, strict=True):
+            problem = compare_vectors(mine, reference)
+            if problem:
+                return f"{problem} for the probe {text[:40]!r}"
+        return ""
+
+    async def _jobs(self, model: EmbeddingModel) -> tuple[JobState, ...]:
+        """The model's worker Jobs; a model without a candidate has none to wait for."""
+        if model.status.candidate is None and model.metadata.deletion_timestamp is None:
+            return ()
+        return await self._ports.jobs.owned(model.metadata.uid)
+
+    async def _build(
+        self, model: EmbeddingModel, jobs: tuple[JobState, ...]
+    ) -> tuple[JobFacts | None, BuildResult | None]:
+        candidate = model.status.candidate
+        if candidate is None or candidate.engine_key is not None:
+            return None, None
+        name = build_job_name(model, candidate)
+        template = model.spec.engine.worker.pod_template
+        job = self._job(name, template, "build", "spec.engine.worker.podTemplate", jobs)
+        answer = await self._answer(name)
+        return job, answer if isinstance(answer, BuildResult) and answer.revision == candidate.revision else None
+
+    async def _gate(
+        self, model: EmbeddingModel, jobs: tuple[JobState, ...]
+    ) -> tuple[JobFacts | None, EvaluateResult | None]:
+        candidate = model.status.candidate
+        if candidate is None or candidate.engine_key is None or gate_passed(model.status):
+            return None, None
+        name = gate_job_name(model, model.status, gate_digest(model.spec))
+        template = model.spec.gate.worker.pod_template
+        job = self._job(name, template, "evaluate", "spec.gate.worker.podTemplate", jobs)
+        answer = await self._answer(name)
+        return job, answer if isinstance(answer, EvaluateResult) and answer.revision == candidate.revision else None
+
+    def _job(self, name: str, template: str, kind: str, field: str, jobs: tuple[JobState, ...]) -> JobFacts:
+        problem = check_template(template, self._ports.jobs.pod_template(template), kind, field)
+        return act.JobFacts(name, next((job for job in jobs if job.name == name), None), problem)
+
+    async def _answer(self, job: str) -> BuildResult | EvaluateResult | object | None:
+        """The result object first, then a termination message; neither is no answer."""
+        facts = act.ModelFacts(artifacts=self._settings.artifacts, profile=None, serving=None, canary=None)
+        data = await self._ports.artifacts.read(result_uri(facts, job))
+        texts = [data.decode(errors="replace")] if data is not None else list(await self._ports.jobs.answers(job))
+        for text in texts:
+            try:
+                return ANSWER.validate_json(text)
+            except ValidationError:
+                continue
+        return None
+
+
+def parse_probes(data: bytes) -> tuple[list[str], list[list[float]]] | None:
+    """Texts and their reference vectors, at most `PROBES_PER_PASS`; None where the file proves nothing."""
+    try:
+        parsed = json.loads(data)
+        texts, vectors = parsed["texts"][:PROBES_PER_PASS], parsed["vectors"][:PROBES_PER_PASS]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return (texts, vectors) if texts and len(texts) == len(vectors) else None
+
+
+def compare_vectors(mine: list[float], reference: list[float]) -> str:
+    """Empty where two unit vectors are the same to cosine 0.999, else what is wrong."""
+    if len(mine) != len(reference):
+        return f"dimension {len(mine)}, wanted {len(reference)}"
+    if not all(math.isfinite(value) for value in mine):
+        return "a vector that is not finite"
+    norm = math.sqrt(math.fsum(value * value for value in mine))
+    if abs(norm - 1) > UNIT_NORM_TOLERANCE:
+        return f"norm {norm:.4f}, wanted 1"
+    cosine = math.fsum(one * other for one, other in zip(mine, reference, strict=True)) / norm
+    return "" if cosine >= SAME_COSINE else f"cosine {cosine:.5f} to the FP32 reference, wanted at least {SAME_COSINE}"
+
+
+def _tenant_facts(tenants: ObjectCache[SearchTenant], model: str) -> Iterable[TenantFact]:
+    """The tenants that name the model. One that does not parse counts as held: it cannot follow, and keeps its side."""
+    for cached in tenants.by_index("model", model):
+        bound, previous = _bindings(cached)
+        try:
+            tenant = tenants.typed(cached.key)
+        except ValidationError:
+            yield act.TenantFact(cached.key.namespace, cached.key.name, cached.labels, bound, previous, held=True)
+            continue
+        if tenant is None or tenant.metadata.deletion_timestamp is not None:
+            continue
+        status = tenant.status
+        condition = find(status.conditions, "ModelBound")
+        yield act.TenantFact(
+            namespace=tenant.metadata.namespace,
+            name=tenant.metadata.name,
+            labels=tenant.metadata.labels,
+            bound=bound,
+            previous=previous,
+            rebuilding=status.rebuild is not None,
+            failed=condition is not None and condition.reason == "RebuildFailed",
+            held=tenant.spec.paused or tenant.spec.model.revision is not None,
+        )
+
+
+def _bindings(cached: CachedObject) -> tuple[str | None, str | None]:
+    """The revisions that a tenant's binding and its previous one name, read from an object that may not parse."""
+    binding, previous = (cached.status.get(name) or {} for name in ("binding", "previous"))
+    return binding.get("revision"), previous.get("revision")
+
+
+def _bound_elsewhere(tenants: ObjectCache[SearchTenant], model: str) -> tuple[str, ...]:
+    """Revisions of this model that tenants are bound to though they name another model, or are being deleted."""
+    own = {cached.key for cached in tenants.by_index("model", model) if not cached.deleting}
+    named = {revision for cached in tenants if cached.key not in own for revision in _bindings(cached)}
+    return tuple(sorted(revision for revision in named if revision is not None and is_revision_of(model, revision)))
+
+
+def _unread(cached: CachedObject) -> bool:
+    """Whether the tenant has a cell, so may be bound, and its status does not say to what."""
+    return CELL_ANNOTATION in cached.annotations and not cached.status.get("binding")
