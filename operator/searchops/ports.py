@@ -164,11 +164,11 @@ class AccessSecrets(Protocol):
         data: Mapping[str, str],
         annotations: Mapping[str, str],
     ) -> None:
-        """Create or replace a Secret of ours; one that is not ours raises Terminal."""
+        """Create or replace a Secret of ours; one that is not ours raises Terminal, one that was changed Conflict."""
         ...
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
-        """Delete a Secret only where type and owner are ours."""
+        """Delete a Secret only where type and owner are ours; one that was changed meanwhile raises Conflict."""
         ...
 
 
@@ -223,8 +223,8 @@ class ReindexJobs(Protocol):
         """Create once; an existing one of that name is success."""
         ...
 
-    async def delete(self, namespace: str, name: str) -> None:
-        """Delete; a missing one is success."""
+    async def delete(self, namespace: str, name: str, *, known_uid: str) -> None:
+        """Delete the one whose uid, or whose owner's, this is; a missing one, or another of that name, is success."""
         ...
 
 

@@ -76,7 +76,10 @@ async def test_objects_are_listed_patched_and_rebuilt(operator: KubeApi, api: Ku
         await jobs.create(MERCHANTS, body)
         status = {"status": {"phase": "Pending"}}
         await objects.patch_status("reindexjobs", MERCHANTS, job["metadata"]["name"], status)
-        await jobs.delete(MERCHANTS, job["metadata"]["name"])
+        await jobs.delete(MERCHANTS, job["metadata"]["name"], known_uid="of-another")
+        made = await objects.get("reindexjobs", MERCHANTS, job["metadata"]["name"])
+        assert made is not None
+        await jobs.delete(MERCHANTS, job["metadata"]["name"], known_uid=made["metadata"]["uid"])
         assert await objects.get("reindexjobs", MERCHANTS, job["metadata"]["name"]) is None
         await objects.patch_metadata("searchtenants", MERCHANTS, name, {"metadata": {"finalizers": []}})
     finally:

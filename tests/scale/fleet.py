@@ -277,8 +277,8 @@ class ReindexJobs:
         del namespace, body
         self.writes += 1
 
-    async def delete(self, namespace: str, name: str) -> None:
-        del namespace, name
+    async def delete(self, namespace: str, name: str, *, known_uid: str) -> None:
+        del namespace, name, known_uid
         self.writes += 1
 
 

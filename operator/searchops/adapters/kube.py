@@ -92,9 +92,19 @@ class KubeReindexJobs:
         except AlreadyExists:
             return
 
-    async def delete(self, namespace: str, name: str) -> None:
-        """Delete."""
-        await self._api.delete(object_path("reindexjobs", namespace, name))
+    async def delete(self, namespace: str, name: str, *, known_uid: str) -> None:
+        """Delete the one whose uid, or whose owner's, this is; another that took the name meanwhile is left alone.
+
+        Raises:
+            Conflict: it was replaced between the read and the deletion.
+        """
+        path = object_path("reindexjobs", namespace, name)
+        found = await self._api.get(path)
+        if found is None:
+            return
+        metadata = found["metadata"]
+        if known_uid in (metadata["uid"], metadata.get("labels", {}).get(OWNER_UID)):
+            await self._api.delete(path, {"preconditions": {"uid": metadata["uid"]}})
 
 
 class KubeStateMaps:

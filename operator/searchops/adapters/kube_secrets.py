@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.kube_api import AlreadyExists, KubeApi
 from searchops.api.observed import AccessSecretState
@@ -26,20 +26,8 @@ class KubeAccessSecrets:
 
     async def read(self, namespace: str, name: str) -> AccessSecretState | None:
         """The Secret under this name, whoever owns it."""
-        found = await self._api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        if found is None:
-            return None
-        metadata = found["metadata"]
-        annotations = metadata.get("annotations", {})
-        token = base64.b64decode(found.get("data", {}).get("token", "")).decode(errors="replace")
-        return AccessSecretState(
-            name=name,
-            type=found.get("type", ""),
-            owner_uid=metadata.get("labels", {}).get(OWNER_UID, ""),
-            inputs_digest=annotations.get(INPUTS_DIGEST, ""),
-            renew_at=annotations.get(RENEW_AT, ""),
-            token=token if found.get("type") == ACCESS_SECRET_TYPE else "",
-        )
+        found = await self._api.get(_path(namespace, name))
+        return None if found is None else _state(found)
 
     async def write(
         self,
@@ -54,33 +42,60 @@ class KubeAccessSecrets:
 
         Raises:
             Terminal: the name is taken by something that is not ours.
+            Conflict: it was changed or replaced between the read and the write.
         """
-        path = f"/api/v1/namespaces/{namespace}/secrets"
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": ACCESS_SECRET_TYPE,
-            "metadata": {
-                "name": name,
-                "labels": {OWNER_UID: owner["uid"], "app.kubernetes.io/managed-by": "searchops"},
-                "annotations": dict(annotations),
-            },
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+        metadata: dict[str, Any] = {
+            "name": name,
+            "labels": {OWNER_UID: owner["uid"], "app.kubernetes.io/managed-by": "searchops"},
+            "annotations": dict(annotations),
         }
+        content = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+        body = {"apiVersion": "v1", "kind": "Secret", "type": ACCESS_SECRET_TYPE, "metadata": metadata, "data": content}
         try:
-            await self._api.create(path, body)
+            await self._api.create(_path(namespace), body)
         except AlreadyExists as error:
-            found = await self.read(namespace, name)
+            found = await self._api.get(_path(namespace, name))
             if found is None:
                 raise Transient(f"Secret {namespace}/{name} came and went; it is tried again") from error
-            if found.type != ACCESS_SECRET_TYPE or found.owner_uid != owner["uid"]:
+            if not _ours(found, owner["uid"]):
                 raise Terminal(
-                    "SecretConflict", f"Secret {namespace}/{name} is not ours (type {found.type}); choose another name"
+                    "SecretConflict",
+                    f"Secret {namespace}/{name} is not ours (type {found.get('type')}); choose another name",
                 ) from error
-            await self._api.patch(f"{path}/{name}", {"metadata": body["metadata"], "data": body["data"]})
+            seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            await self._api.patch(_path(namespace, name), {"metadata": {**metadata, **seen}, "data": content})
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
-        """Delete only where type and owner are ours."""
-        found = await self.read(namespace, name)
-        if found is not None and found.type == ACCESS_SECRET_TYPE and found.owner_uid == owner_uid:
-            await self._api.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        """Delete only where type and owner are ours.
+
+        Raises:
+            Conflict: it was changed or replaced between the read and the deletion.
+        """
+        found = await self._api.get(_path(namespace, name))
+        if found is not None and _ours(found, owner_uid):
+            seen = {key: found["metadata"][key] for key in ("uid", "resourceVersion")}
+            await self._api.delete(_path(namespace, name), {"preconditions": seen})
+
+
+def _path(namespace: str, name: str = "") -> str:
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    return f"{path}/{name}" if name else path
+
+
+def _ours(found: Mapping[str, Any], owner_uid: str) -> bool:
+    owner = found["metadata"].get("labels", {}).get(OWNER_UID)
+    return found.get("type") == ACCESS_SECRET_TYPE and owner == owner_uid
+
+
+def _state(found: Mapping[str, Any]) -> AccessSecretState:
+    metadata, own = found["metadata"], found.get("type") == ACCESS_SECRET_TYPE
+    annotations = metadata.get("annotations", {})
+    token = base64.b64decode(found.get("data", {}).get("token", "")).decode(errors="replace") if own else ""
+    return AccessSecretState(
+        name=metadata["name"],
+        type=found.get("type", ""),
+        owner_uid=metadata.get("labels", {}).get(OWNER_UID, ""),
+        inputs_digest=annotations.get(INPUTS_DIGEST, ""),
+        renew_at=annotations.get(RENEW_AT, ""),
+        token=token,
+    )

@@ -260,7 +260,7 @@ class ReindexController:
             case planner.DeleteWorker(name=name):
                 await self._ports.jobs.delete(name)
             case planner.DeleteSelf():
-                await self._ports.reindex_jobs.delete(cached.key.namespace, cached.key.name)
+                await self._ports.reindex_jobs.delete(cached.key.namespace, cached.key.name, known_uid=cached.uid)
             case planner.CreateWorker(order=order, template=name):
                 template = self._ports.jobs.pod_template(name)
                 if template is None or facts.cell is None or order.secret_claims is None:

@@ -164,7 +164,7 @@ class TenantController:
                 case act.CreateReindexJob():
                     await self._ports.reindex_jobs.create(owner.namespace, _reindex_body(tenant, action))
                 case act.DeleteReindexJob(name=name):
-                    await self._ports.reindex_jobs.delete(owner.namespace, name)
+                    await self._ports.reindex_jobs.delete(owner.namespace, name, known_uid=owner.uid)
                 case _:
                     await self._ddl(facts, action)
 

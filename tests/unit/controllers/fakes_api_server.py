@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.observed import AccessSecretState
-from searchops.planning.names import ACCESS_SECRET_TYPE
+from searchops.planning.names import ACCESS_SECRET_TYPE, OWNER_UID_LABEL
 from searchops.runtime.errors import Conflict, Terminal, Transient
 from searchops.runtime.key import Key
 
@@ -138,8 +138,13 @@ class FakeReindexJobs:
 
         self._faults.through("create ReindexJob", act)
 
-    async def delete(self, namespace: str, name: str) -> None:
-        self._faults.through("delete ReindexJob", lambda: self._api.delete("reindexjobs", Key(namespace, name)))
+    async def delete(self, namespace: str, name: str, *, known_uid: str) -> None:
+        def act() -> None:
+            metadata = self._api.objects.get(("reindexjobs", Key(namespace, name)), {}).get("metadata", {})
+            if known_uid in (metadata.get("uid"), metadata.get("labels", {}).get(OWNER_UID_LABEL)):
+                self._api.delete("reindexjobs", Key(namespace, name))
+
+        self._faults.through("delete ReindexJob", act)
 
 
 class FakeSecrets:

@@ -249,10 +249,10 @@ class _Jobs:
     async def create(self, namespace: str, body: Mapping[str, Any]) -> None:
         raise AssertionError("a ReindexJob makes no other")
 
-    async def delete(self, namespace: str, name: str) -> None:
+    async def delete(self, namespace: str, name: str, *, known_uid: str) -> None:
         def act() -> None:
             raw = self._world.api.objects.get(name)
-            if raw is not None:
+            if raw is not None and raw["metadata"]["uid"] == known_uid:
                 self._world.api.put(
                     {**raw, "metadata": {**raw["metadata"], "deletionTimestamp": "2026-12-01T00:00:00Z"}}
                 )
