@@ -16,7 +16,9 @@ from searchops_workers.holdout.commands import gate_app, holdout_app
 if TYPE_CHECKING:
     from searchops_workers.retrieval.commands import TextEncoder
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 app.add_typer(holdout_app, name="holdout")
 app.add_typer(gate_app, name="gate")
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from searchops.api.tasks import EXIT_BAD_TASK, TASK_VARIABLE
 from searchops_workers.cli import app
+from searchops_workers.holdout.runs import read_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +110,53 @@ def test_retrieve_says_what_is_wrong_with_its_input(tmp_path: Path) -> None:
     result = RUNNER.invoke(app, ["retrieve", *arguments])
     assert (result.exit_code, f"{lines}:1: id is None" in result.stderr) == (2, True)
     assert not out.exists(), "a run that is not whole is not written"
+
+
+def test_a_query_that_finds_nothing_is_said_and_not_left_out(tmp_path: Path) -> None:
+    lines, queries = catalogue(tmp_path)
+    queries.write_text('{"id": "nothing", "text": "zzqqxxww"}\n{"id": 7, "text": "hex nut"}\n')
+    out = tmp_path / "a.run"
+    result = RUNNER.invoke(app, ["retrieve", "--catalogue", str(lines), "--queries", str(queries), "--out", str(out)])
+    rows = out.read_text().splitlines()
+    assert (result.exit_code, rows[0].split(" ")[:4]) == (0, ["nothing", "Q0", "-", "0"])
+    assert rows[1].startswith("7 Q0 nut 1 ")
+    read = read_run(out)
+    assert (read.rankings["nothing"].products, read.rankings["7"].products[0]) == ((), "nut")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "queries.jsonl: seen no query; wanted objects with id and text, one a line"),
+        (b'{"id": "a"}\n', 'queries.jsonl:1: seen \'{"id": "a"}\' (KeyError); wanted an object with id and text'),
+        (b"\xff\n", "queries.jsonl:1: seen '\ufffd' (UnicodeDecodeError); wanted an object with id and text"),
+        (b'{"id": "a b", "text": "x"}\n', "queries.jsonl:1: seen id 'a b'"),
+        (b'{"id": "a", "text": null}\n', "queries.jsonl:1: seen id 'a' and text 'None'; wanted two texts"),
+        (b'{"id": "a", "text": "x"}\n\n{"id": "a", "text": "y"}\n', "queries.jsonl:3: seen id 'a' again"),
+    ],
+)
+def test_retrieve_names_the_line_of_a_query_that_it_cannot_use(tmp_path: Path, content: bytes, said: str) -> None:
+    lines, queries = catalogue(tmp_path)
+    queries.write_bytes(content)
+    out = tmp_path / "a.run"
+    result = RUNNER.invoke(app, ["retrieve", "--catalogue", str(lines), "--queries", str(queries), "--out", str(out)])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_retrieve_refuses_an_empty_catalogue_and_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    lines, queries = catalogue(tmp_path)
+    arguments = ["retrieve", "--catalogue", str(lines), "--queries", str(queries), "--out"]
+    result = RUNNER.invoke(app, [*arguments, str(tmp_path / "none" / "a.run")])
+    assert (result.exit_code, "seen no directory" in result.stderr, result.stderr.count("\n")) == (2, True, 1)
+    lines.write_text("\n")
+    result = RUNNER.invoke(app, [*arguments, str(tmp_path / "a.run")])
+    assert (result.exit_code, "products.jsonl: seen no product" in result.stderr) == (2, True)
+    result = RUNNER.invoke(app, ["retrieve", "--catalogue", str(tmp_path / "no"), "--queries", "x", "--out", "y"])
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr.strip().splitlines()[-1]
 
 
 def test_a_run_of_retrieve_is_accepted_by_the_gate(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -18,12 +19,16 @@ from searchops_workers.holdout.evidence import (
     verdict_status,
 )
 from searchops_workers.holdout.format import HoldoutError, load, verify
+from searchops_workers.holdout.hard_rules import incomplete
 from searchops_workers.holdout.inputs import SEED, Anchor, Change, GateInput, Rules
 from searchops_workers.holdout.multiplicity import Wear
 from searchops_workers.holdout.power import power_report, size_of
 from searchops_workers.holdout.report import html_report, markdown_report
-from searchops_workers.holdout.runs import RunFileError, read_run
-from searchops_workers.holdout.verdicts import Outcome
+from searchops_workers.holdout.runs import read_run
+from searchops_workers.holdout.verdicts import Outcome, Reason
+
+if TYPE_CHECKING:
+    from searchops_workers.holdout.runs import Run
 
 EXIT_PROBLEMS = 1
 EXIT_CODES = {
@@ -34,8 +39,12 @@ EXIT_CODES = {
     Outcome.INVALID: 12,
 }
 
-holdout_app = typer.Typer(no_args_is_help=True, help="Check a holdout, and see what it can show.")
-gate_app = typer.Typer(no_args_is_help=True, help="Decide about a candidate from two result lists.")
+holdout_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Check a holdout, and see what it can show."
+)
+gate_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Decide about a candidate from two result lists."
+)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A holdout directory.")]
 ChangeName = Literal["repackage", "model", "first"]
@@ -86,13 +95,14 @@ def power_command(
     """What this holdout can show: the smallest loss it can rule out, the power of the gate, families wanted. JSON."""
     try:
         holdout = load(directory)
-        run = read_run(incumbent) if incumbent is not None else None
+        run = _run("--incumbent", incumbent) if incumbent is not None else None
+        if run is not None and (wrong := incomplete(holdout, run)) is not None:
+            raise InputError(wrong[1])
         rules = Rules.of(Change(change.capitalize()))
         if margin is not None:
-            rules = Rules(rules.change, margin, rules.ndcg_margin, rules.must_be_better)
-    except (HoldoutError, RunFileError, OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_CODES[Outcome.INVALID]) from error
+            rules = _with_margin(rules, margin)
+    except (HoldoutError, ValueError, OSError) as error:
+        _refuse(error, as_json=False)
     report = power_report(size_of(holdout, run), rules, alpha=Wear(recent=attempts).alpha)
     head = {"holdout": holdout.manifest.name, "version": holdout.manifest.version, "digest": holdout.digest}
     typer.echo(json.dumps({**head, **report}, indent=2))
@@ -117,24 +127,24 @@ def decide_command(
         loaded = load(holdout)
         question = GateInput(
             holdout=loaded,
-            incumbent=read_run(incumbent),
-            candidate=read_run(candidate),
+            incumbent=_run("--incumbent", incumbent),
+            candidate=_run("--candidate", candidate),
             rules=Rules.of(Change(change.capitalize())),
             seed=seed,
             wear=Wear(attempts, total_attempts),
             anchored=_anchors(anchored, loaded.manifest.name),
-            repeat=None if repeat is None else read_run(repeat),
+            repeat=None if repeat is None else _run("--repeat", repeat),
         )
-    except (HoldoutError, RunFileError, OSError, ValueError) as error:
+    except (HoldoutError, ValueError, OSError) as error:
         _refuse(error, as_json=as_json)
     verdict = decide(question)
     document = evidence_document(question, verdict)
     content = evidence_bytes(document)
     if evidence is not None:
-        evidence.mkdir(parents=True, exist_ok=True)
-        (evidence / "evidence.json").write_bytes(content)
-        (evidence / "evidence.md").write_text(markdown_report(document), encoding="utf-8")
-        (evidence / "evidence.html").write_text(html_report(document), encoding="utf-8")
+        try:
+            _keep_evidence(evidence, content, document)
+        except OSError as error:
+            _refuse(_unreadable("--evidence", evidence, error, "a directory to write to"), as_json=as_json)
     if as_json:
         status = verdict_status(question, verdict).to_wire()
         wire = {**status, "evidenceDigest": bytes_digest(content), "evidence": json.loads(content)}
@@ -144,14 +154,55 @@ def decide_command(
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
+class InputError(ValueError):
+    """An argument that cannot be used: which, what was seen, what was wanted, what to do."""
+
+
+def _unreadable(option: str, path: Path, error: OSError, wanted: str) -> InputError:
+    seen = (error.strerror or type(error).__name__).lower()
+    return InputError(f"{option} {path}: seen {seen!r}; wanted {wanted}; check the path and its rights")
+
+
+def _run(option: str, path: Path) -> Run:
+    try:
+        return read_run(path)
+    except OSError as error:
+        raise _unreadable(option, path, error, "a TREC run file") from error
+
+
+def _with_margin(rules: Rules, margin: float) -> Rules:
+    if not 0 < margin < 1:
+        raise InputError(f"--margin: seen {margin:g}; wanted a share between 0 and 1, as 0.05; correct it")
+    return replace(rules, loss_margin=margin)
+
+
+def _keep_evidence(folder: Path, content: bytes, document: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evidence.json").write_bytes(content)
+    (folder / "evidence.md").write_text(markdown_report(document), encoding="utf-8")
+    (folder / "evidence.html").write_text(html_report(document), encoding="utf-8")
+
+
 def _anchors(paths: list[Path] | None, name: str) -> tuple[Anchor, ...] | None:
-    return None if not paths else anchors_from_evidence((path.read_bytes() for path in paths), name)
+    if not paths:
+        return None
+    contents = []
+    for path in paths:
+        try:
+            contents.append(path.read_bytes())
+        except OSError as error:
+            raise _unreadable("--anchored", path, error, "the evidence.json of a promoted revision") from error
+    return anchors_from_evidence(contents, name)
 
 
 def _refuse(error: Exception, *, as_json: bool) -> NoReturn:
-    """A question that cannot be read is Invalid, never a Pass."""
+    """A question that cannot be read is Invalid, never a Pass; one line on standard error says why."""
     if as_json:
-        answer = {"outcome": Outcome.INVALID.value, "reason": "UnreadableInput", "message": str(error)}
+        answer = {
+            "outcome": Outcome.INVALID.value,
+            "reason": Reason.UNREADABLE_INPUT.value,
+            "message": str(error),
+        }
         typer.echo(json.dumps(answer, ensure_ascii=False))
     typer.echo(str(error), err=True)
     raise typer.Exit(EXIT_CODES[Outcome.INVALID])

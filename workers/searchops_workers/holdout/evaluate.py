@@ -24,6 +24,7 @@ from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
 from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.holdout.decide import decide
+from searchops_workers.holdout.earlier import wear_before
 from searchops_workers.holdout.evidence import (
     anchors_from_evidence,
     evidence_bytes,
@@ -32,7 +33,6 @@ from searchops_workers.holdout.evidence import (
 )
 from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules, VectorReport
 from searchops_workers.holdout.material import Material, MaterialError, fetch_material
-from searchops_workers.holdout.multiplicity import Wear
 from searchops_workers.holdout.report import html_report, markdown_report
 from searchops_workers.holdout.runs import Legs, Ranking, Run
 from searchops_workers.retrieval.commands import offline_binding
@@ -92,6 +92,7 @@ async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str)
         try:
             material = fetch_material(reference, work)
             anchored = _anchors(task, material.holdout)
+            wear = wear_before(task, reference.name, material.holdout)
         except MaterialError as error:
             return _invalid(task, error.reason, str(error))
         candidate = await _measure(task, task.candidate, material, work / "candidate", reverse=False)
@@ -103,7 +104,7 @@ async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str)
         candidate=candidate.run,
         rules=Rules.of(Change(task.change), task.margins),
         seed=task.seed,
-        wear=Wear(recent=task.attempts, total=task.attempts),
+        wear=wear,
         anchored=anchored,
         repeat=repeat.run,
         vectors=candidate.vectors,

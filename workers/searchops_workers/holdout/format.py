@@ -42,7 +42,8 @@ class HoldoutError(Exception):
         first = self.problems[0] if self.problems else "seen nothing that could be read; wanted a holdout"
         more = len(self.problems) - 1
         rest = f" (and {more} more: `searchops-worker holdout verify {directory}` lists them)" if more > 0 else ""
-        super().__init__(f"{directory}: {first}{rest}")
+        where = "" if str(first).startswith(f"{directory}:") else f"{directory}: "
+        super().__init__(f"{where}{first}{rest}")
 
 
 @dataclass(frozen=True, slots=True)

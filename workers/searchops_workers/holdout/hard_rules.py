@@ -14,6 +14,7 @@ from searchops_workers.holdout.verdicts import Figure, GateResult, Reason, Settl
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from searchops_workers.holdout.format import Holdout
     from searchops_workers.holdout.inputs import GateInput
     from searchops_workers.holdout.runs import Run
 
@@ -91,25 +92,36 @@ def check_results(question: GateInput) -> Check:
     if question.failures:
         message = f"the evaluation failed: {'; '.join(question.failures[:NAMED])}; run it again"
         return Check("results", State.INVALID, message, Reason.EVALUATION_FAILED)
-    gated = [query.id for query in question.holdout.gated]
-    known = {query.id for query in question.holdout.queries}
+    gated = question.holdout.gated
     runs = [question.incumbent, question.candidate, *([question.repeat] if question.repeat is not None else [])]
     for run in runs:
-        missing = [query for query in gated if query not in run.rankings]
-        if missing:
-            message = (
-                f"{run.name}: seen no result for {len(missing)} of {len(gated)} queries ({_some(missing)}); "
-                "wanted all; run it again (a search that finds nothing is the line 'qid Q0 - 0 0 tag')"
-            )
-            return Check("results", State.INVALID, message, Reason.MISSING_RESULTS)
-        unknown = sorted(set(run.rankings) - known)
-        if unknown:
-            message = (
-                f"{run.name}: seen results for {len(unknown)} queries unknown to the holdout ({_some(unknown)}); "
-                "wanted a run over this holdout; check which holdout it was made on"
-            )
-            return Check("results", State.INVALID, message, Reason.UNKNOWN_QUERIES)
+        found = incomplete(question.holdout, run)
+        if found is not None:
+            return Check("results", State.INVALID, found[1], found[0])
     return Check("results", State.PASS, f"{len(gated)} queries answered by both sides")
+
+
+def incomplete(holdout: Holdout, run: Run) -> tuple[Reason, str] | None:
+    """Why a run does not answer this holdout: queries without a result, or with one that the holdout does not have."""
+    missing = [query.id for query in holdout.gated if query.id not in run.rankings]
+    unknown = sorted(set(run.rankings) - {query.id for query in holdout.queries})
+    if missing and unknown:
+        return Reason.MISSING_RESULTS, (
+            f"{run.name}: seen no result for {len(missing)} of {len(holdout.gated)} queries ({_some(missing)}), and "
+            f"results for {len(unknown)} that the holdout does not have ({_some(unknown)}); wanted a run over this "
+            "holdout; check which holdout it was made on"
+        )
+    if missing:
+        return Reason.MISSING_RESULTS, (
+            f"{run.name}: seen no result for {len(missing)} of {len(holdout.gated)} queries ({_some(missing)}); "
+            "wanted all; run it again (a search that finds nothing is the line 'qid Q0 - 0 0 tag')"
+        )
+    if unknown:
+        return Reason.UNKNOWN_QUERIES, (
+            f"{run.name}: seen results for {len(unknown)} queries unknown to the holdout ({_some(unknown)}); "
+            "wanted a run over this holdout; check which holdout it was made on"
+        )
+    return None
 
 
 def check_lexical_lists(question: GateInput) -> Check:

@@ -12,7 +12,7 @@ from searchops_workers.digests import bytes_digest, lines_digest
 from searchops_workers.holdout.records import CatalogueRef, JudgmentRow, Manifest, QueryRow, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -86,7 +86,7 @@ def read_directory(directory: Path) -> Reading:
         reading.catalogue = _document(contents[CATALOGUE], CATALOGUE, CatalogueRef, reading)
     reading.queries = _rows(contents.get(QUERIES, b""), QUERIES, QueryRow, MAX_QUERIES, reading)
     reading.judgments = _rows(contents.get(JUDGMENTS, b""), JUDGMENTS, JudgmentRow, MAX_JUDGMENTS, reading)
-    _check_queries(reading)
+    _check_queries(reading, contents)
     _check_judgments(reading)
     return reading
 
@@ -218,7 +218,7 @@ def _report_invalid(name: str, line: int | None, error: ValueError, reading: Rea
         reading.report(name, line, seen=f"{path} = {seen}", wanted=detail["msg"], todo=f"correct {path}")
 
 
-def _check_queries(reading: Reading) -> None:
+def _check_queries(reading: Reading, present: Collection[str]) -> None:
     first: dict[str, int] = {}
     splits: dict[str, tuple[QueryRow, int]] = {}
     for located in reading.queries:
@@ -242,7 +242,7 @@ def _check_queries(reading: Reading) -> None:
                 wanted="a family in one split only",
                 todo="move the whole family to one split: related queries would leak between tuning and gate",
             )
-    if not reading.queries and not any(problem.file == QUERIES for problem in reading.problems):
+    if not reading.queries and QUERIES in present and not any(item.file == QUERIES for item in reading.problems):
         reading.report(QUERIES, None, seen="no query", wanted="at least one", todo="add queries")
 
 

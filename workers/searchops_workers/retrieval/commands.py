@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DOCUMENT = "{title}. {brand}. {attributes}"
 BATCH = 64
+NOTHING_FOUND = "-"
 
 
 class TextEncoder(Protocol):
@@ -38,7 +39,10 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetrievedRow:
-    """One line of a run: the query, the product, its rank from 1, its fused score, and whether legs were lexical."""
+    """One line of a run: the query, the product, its rank from 1, its fused score, and whether legs were lexical.
+
+    A query that found nothing has one row, of product `NOTHING_FOUND` and rank 0; without it the query is missing.
+    """
 
     query: str
     product: str
@@ -135,6 +139,7 @@ async def _run(
         answer = await searcher.search_vector("offline", text, binding, dense.get(name), limit=depth)
         tag = "lexical" if answer.lexical_only else "hybrid"
         rows += [RetrievedRow(name, hit.product_id, rank, hit.score, tag) for rank, hit in enumerate(answer.hits, 1)]
+        rows += [] if answer.hits else [RetrievedRow(name, NOTHING_FOUND, 0, 0.0, tag)]
     return rows
 
 
@@ -144,23 +149,42 @@ def read_queries(path: Path) -> list[tuple[str, str]]:
     Raises:
         ValueError: naming file and line.
     """
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
+    found: dict[str, str] = {}
+    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not raw.strip():
             continue
         try:
-            row = json.loads(line)
-            found.append((str(row["id"]), str(row["text"])))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: {line[:60]!r}; wanted an object with id and text ({error})") from error
-    return found
+            row = json.loads(raw)
+            name, text = row["id"], row["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            seen = raw[:60].decode(errors="replace").strip()
+            raise ValueError(
+                f"{path}:{number}: seen {seen!r} ({type(error).__name__}); wanted an object with id and text; mend it"
+            ) from error
+        name = str(name) if isinstance(name, int) else name
+        if not isinstance(name, str) or not isinstance(text, str) or not name or name.split() != [name]:
+            raise ValueError(
+                f"{path}:{number}: seen id {name!r} and text {str(text)[:60]!r}; wanted two texts, and an id without "
+                "blanks; correct the line"
+            )
+        if name in found:
+            raise ValueError(f"{path}:{number}: seen id {name!r} again; wanted each id once; rename or remove one")
+        found[name] = text
+    if not found:
+        raise ValueError(f"{path}: seen no query; wanted objects with id and text, one a line; check the file")
+    return list(found.items())
 
 
 def retrieve(catalogue: Path, queries: Path, profile: str, encoder: TextEncoder | None, out: Path, depth: int) -> int:
     """Write a TREC run over the embedded engine; returns how many rows it has."""
     binding = offline_binding(profile_named(profile), dimension=encoder.dimension if encoder is not None else None)
+    wanted = read_queries(queries)
     products = list(read_catalogue(catalogue))
-    rows = asyncio.run(retrieve_rows(products, read_queries(queries), binding, encoder, depth=depth))
+    if not products:
+        raise ValueError(f"{catalogue}: seen no product; wanted one JSON object a line; check the file")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: seen no directory {out.parent}; wanted one to write the run to; make it")
+    rows = asyncio.run(retrieve_rows(products, wanted, binding, encoder, depth=depth))
     lines = [f"{row.query} Q0 {row.product} {row.rank} {row.score:.9f} {row.tag}\n" for row in rows]
     out.write_text("".join(lines), encoding="utf-8")
     return len(rows)
