@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.kube_api import AlreadyExists, KubeApi
 from searchops.api.observed import JobState
-from searchops.runtime.errors import Conflict
+from searchops.runtime.errors import Conflict, Transient, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,12 +63,40 @@ class KubeJobs:
                 "ownerReferences": [owner],
                 "labels": {"app.kubernetes.io/managed-by": "searchops"},
             },
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()},
+            "data": _encoded(secret),
         }
         try:
-            await self._api.create(f"/api/v1/namespaces/{self._namespace}/secrets", body)
-        except AlreadyExists:
+            await self._api.create(self._secret_path(), body)
+        except AlreadyExists as error:
+            await self._owned_secret(name, uid, error)
+
+    async def renew_secret(self, name: str, uid: str, secret: Mapping[str, str]) -> None:
+        """Put a fresh content into the Secret of this very Job; Pods that start from now on read it.
+
+        Raises:
+            Transient: the Secret belongs to an earlier Job of that name, and is not gone yet.
+            Conflict: it was changed between the read and the write.
+        """
+        found = await self._owned_secret(name, uid)
+        if found is None:
+            await self._create_secret(name, uid, secret)
             return
+        seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
+        await self._api.patch(self._secret_path(name), {"metadata": seen, "data": _encoded(secret)})
+
+    async def _owned_secret(self, name: str, uid: str, cause: Exception | None = None) -> dict[str, Any] | None:
+        """The Job's Secret, or None; never another Job's."""
+        found = await self._api.get(self._secret_path(name))
+        owners = [] if found is None else found["metadata"].get("ownerReferences", [])
+        if found is not None and uid not in [owner["uid"] for owner in owners]:
+            seen = f"Secret {self._namespace}/{name} belongs to {[owner['uid'] for owner in owners] or 'nobody'}"
+            wanted, step = f"Job {uid}", "It is tried again; remove the Secret if it is nobody's."
+            raise Transient(describe(seen, wanted=wanted, next_step=step)) from cause
+        return found
+
+    def _secret_path(self, name: str = "") -> str:
+        path = f"/api/v1/namespaces/{self._namespace}/secrets"
+        return f"{path}/{name}" if name else path
 
     async def delete(self, name: str) -> None:
         """Delete with its Pods."""
@@ -102,6 +130,10 @@ class KubeJobs:
     def _path(self, name: str = "") -> str:
         path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
         return f"{path}/{name}" if name else path
+
+
+def _encoded(secret: Mapping[str, str]) -> dict[str, str]:
+    return {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
 
 
 def job_state(raw: Mapping[str, Any]) -> JobState:

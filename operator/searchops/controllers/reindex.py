@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
@@ -15,12 +15,13 @@ from searchops.planning.binding_state import read_bindings
 from searchops.planning.jobs import check_template, job_manifest
 from searchops.planning.names import alias_name, generation_of, side_alias
 from searchops.planning.reindex_report import worker_name
+from searchops.ports import Jobs
 from searchops.runtime.errors import Terminal, Transient
 from searchops.runtime.key import Key
 from searchops.runtime.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from searchops.api.observed import CellRegistration, CollectionState
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         CellDirectory,
         CellReader,
         EventRecorder,
-        Jobs,
         ReindexJobs,
         TokenSigner,
     )
@@ -41,13 +41,21 @@ if TYPE_CHECKING:
     from searchops.runtime.status import StatusWriter
 
 
+class WorkerJobs(Jobs, Protocol):
+    """Worker Jobs whose Secrets may need a fresh token before they run."""
+
+    async def renew_secret(self, name: str, uid: str, secret: Mapping[str, str]) -> None:
+        """Replace the content of the Secret that this very Job owns; Pods that start from now on read it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ReindexPorts:
     """Everything the controller talks to."""
 
     cells: CellReader
     directory: CellDirectory
-    jobs: Jobs
+    jobs: WorkerJobs
     artifacts: Artifacts
     signer: TokenSigner
     reindex_jobs: ReindexJobs
@@ -88,12 +96,13 @@ class ReindexController:
         self._finalizer = finalizer
         self._clock = clock
         self._started: set[Key] = set()
+        self._signed: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> Result:
         """Gather, plan, apply, one status write."""
         cached = self._reindexes.get(key)
         if cached is None:
-            self._started.discard(key)
+            self._forget(key)
             return Result.done()
         try:
             job = self._reindexes.typed(key)
@@ -102,14 +111,30 @@ class ReindexController:
         assert job is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
         facts = await self._gather(job)
         if facts.worker is None:
-            self._started.discard(key)
+            self._forget(key)
         plan = planner.plan_reindex(job, facts, self._clock())
         for action in plan.actions:
             await self._act(cached, facts, action)
         if plan.status is not None:
             await self._status.write_if_changed(cached, plan.status.to_wire())
             self._tell(cached, job, plan.status.phase or "")
+        await self._renew(key, job, facts)
         return Result.done() if plan.requeue_after is None else Result.after(plan.requeue_after)
+
+    def _forget(self, key: Key) -> None:
+        """There is no worker Job (any more)."""
+        self._started.discard(key)
+        self._signed.pop(key, None)
+
+    async def _renew(self, key: Key, job: ReindexJob, facts: ReindexFacts) -> None:
+        """A worker that its queue holds back finds a token that outlasts its run, whenever that begins."""
+        now = self._clock()
+        claims = planner.renewed_claims(job, facts, self._signed.get(key), now)
+        if claims is None or facts.worker is None or facts.cell is None:
+            return
+        token = self._ports.signer.sign(facts.cell, claims)
+        await self._ports.jobs.renew_secret(facts.worker.name, facts.worker.uid, {"token": token})
+        self._signed[key] = now
 
     def _tell(self, cached: CachedObject, job: ReindexJob, phase: str) -> None:
         if phase in ("Verified", "Switched", "Failed", "Cancelled") and job.status.phase != phase:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchops.api.meta import parse_duration, parse_time
 from searchops.api.tasks import (
@@ -24,8 +24,10 @@ from searchops.planning.conditions import Finding, holds, no, yes
 from searchops.planning.jobs import JobOrder, TemplateProblem
 from searchops.planning.names import FINALIZER
 from searchops.planning.reindex_report import progress_of, report, worker_name
+from searchops.planning.reindex_token import needs_fresh_token, token_expiry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from searchops.api.observed import CellRegistration, CollectionState, JobState
@@ -280,6 +282,15 @@ def _create(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> R
     return ReindexPlan((create,), status, POLL_SECONDS)
 
 
+def renewed_claims(
+    job: ReindexJob, facts: ReindexFacts, signed_at: datetime | None, now: datetime
+) -> Mapping[str, Any] | None:
+    """Claims of the token that the Job's Secret should hold from now on; None where the one it holds will do."""
+    if not needs_fresh_token(job, facts, signed_at, now):
+        return None
+    return _order(job, facts, now, worker_name(job.metadata)).secret_claims
+
+
 def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> JobOrder:
     """The worker's task, and a token on exactly the collections it names: `r` source, `prw` target."""
     assert facts.pending and facts.source and facts.target and facts.cell  # noqa: S101 - checked by _blocked
@@ -289,7 +300,7 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
     if not named and job.spec.source.uri is None:
         access.append({"collection": facts.source.name, "access": "r"})
     claims = {
-        "exp": int((now + deadline).timestamp()),
+        "exp": int(token_expiry(job, now).timestamp()),
         "access": access,
         "subject": f"{job.metadata.uid}/worker",
         "cell": facts.cell.name,

@@ -6,6 +6,7 @@ counted under ``other``, so that a mistake in a deployment cannot fill Prometheu
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
     from searchops.runtime.dependency import Dependencies
     from searchops.runtime.instruments import DropCause, ReconcileOutcome
-    from searchops.runtime.queue import WorkQueue
+    from searchops.runtime.queue import QueueSnapshot, WorkQueue
 
 PREFIX = "searchops"
 OTHER = "other"
 LABEL_BOUND = 256
+WALK_SECONDS = 5.0
 RECONCILE_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     *(1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 15.0, 20.0, 25.0, 30.0),
@@ -132,7 +134,12 @@ class RuntimeMetrics:
 
 
 class RuntimeCollector(Collector):
-    """Reads queues, dependencies and the lease when Prometheus asks, so that idling costs nothing."""
+    """Reads queues, dependencies and the lease when Prometheus asks, so that idling costs nothing.
+
+    Args:
+        now: monotonic seconds. What walks every key of a queue is walked once in `WALK_SECONDS` at most, however many
+            scrape and however often.
+    """
 
     def __init__(
         self,
@@ -140,7 +147,11 @@ class RuntimeCollector(Collector):
         dependencies: Dependencies | None = None,
         lease_remaining: Callable[[], float] | None = None,
         caches: Mapping[str, Callable[[], int]] | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._now = now
+        self._walked: tuple[float, dict[str, QueueSnapshot]] | None = None
         self._queues = tuple(queues)
         self._dependencies = dependencies
         self._lease_remaining = lease_remaining
@@ -161,7 +172,7 @@ class RuntimeCollector(Collector):
             yield _gauge("cached_objects", "Objects in the cache.", ["kind"], sizes)
 
     def _collect_queues(self) -> Iterator[Metric]:
-        seen = {queue.name: queue.snapshot() for queue in self._queues}
+        seen = self._snapshots()
         depth: dict[tuple[str, ...], float] = {
             (name, Priority.CHANGE.name.lower()): float(at.changes) for name, at in seen.items()
         }
@@ -183,6 +194,12 @@ class RuntimeCollector(Collector):
             ),
         ):
             yield _gauge(f"workqueue_{name}", text, ["name"], {(n,): value for n, value in values.items()})
+
+    def _snapshots(self) -> dict[str, QueueSnapshot]:
+        now = self._now()
+        if self._walked is None or now - self._walked[0] >= WALK_SECONDS:
+            self._walked = now, {queue.name: queue.snapshot() for queue in self._queues}
+        return self._walked[1]
 
     def _collect_dependencies(self, dependencies: Dependencies) -> Iterator[Metric]:
         in_use: dict[tuple[str, ...], float] = {}
@@ -312,9 +329,10 @@ class Telemetry:
         dependencies: Dependencies | None = None,
         lease_remaining: Callable[[], float] | None = None,
         caches: Mapping[str, Callable[[], int]] | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read these at every scrape."""
-        self.registry.register(RuntimeCollector(queues, dependencies, lease_remaining, caches))
+        self.registry.register(RuntimeCollector(queues, dependencies, lease_remaining, caches, now=now))
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

