@@ -45,14 +45,21 @@ def family_bootstrap(
     families, columns = sums.shape
     if families == 0:
         raise ValueError("seen no family; wanted at least one; a bootstrap has nothing to draw from")
+    across = np.ascontiguousarray(sums.T)
+    # Where everything is judged the worst and the best case are the observed one: an equal column is drawn once.
+    first = [next(n for n in range(columns) if np.array_equal(across[n], across[column])) for column in range(columns)]
+    alike = int(counts[0]) if (counts == counts[0]).all() else 0
     generator = np.random.Generator(np.random.PCG64(seed))
     means = np.empty((resamples, columns))
     step = max(1, _DRAWS_AT_ONCE // families)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = generator.integers(0, families, size=(size, families), dtype=np.int32)
-        total = counts[drawn].sum(axis=1)
+        total = alike * families if alike else np.take(counts, drawn).sum(axis=1)
         for column in range(columns):
-            means[start : start + size, column] = sums[drawn, column].sum(axis=1) / total
+            if first[column] < column:
+                means[start : start + size, column] = means[start : start + size, first[column]]
+            else:
+                means[start : start + size, column] = np.take(across[column], drawn).sum(axis=1) / total
     quantiles = np.quantile(means, [alpha, 1 - alpha], axis=0)
     return tuple(Bounds(float(low), float(high)) for low, high in quantiles.T)

@@ -143,6 +143,22 @@ def test_bootstrap_of_equal_lists_is_zero_and_seeded() -> None:
         family_bootstrap(np.zeros((0, 1)), np.zeros(0, np.int64), seed=1)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 40), st.sampled_from([(1,), (3,), (1, 2, 5)]), st.booleans(), st.integers(0, 1000))
+def test_bootstrap_is_the_quantile_of_means_written_out(
+    families: int, sizes: tuple[int, ...], twins: bool, seed: int
+) -> None:
+    """Draw by draw and to the last bit, whether families are alike or not and whether columns are equal or not."""
+    values = np.random.default_rng(seed).normal(size=(families, 3))
+    values[:, 1] = values[:, 0] if twins else values[:, 1]
+    counts = np.array([sizes[number % len(sizes)] for number in range(families)], dtype=np.int64)
+    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, families, size=(200, families), dtype=np.int32)
+    means = np.stack([values[rows].T.copy().sum(axis=1) / counts[rows].sum() for rows in drawn])
+    low, high = np.quantile(means, [0.05, 0.95], axis=0)
+    seen = family_bootstrap(values, counts, seed=seed, resamples=200)
+    assert seen == tuple(Bounds(float(one), float(other)) for one, other in zip(low, high, strict=True))
+
+
 def test_bootstrap_draws_whole_families() -> None:
     """Ten copies of each query in one family carry no more information than one."""
     single = np.random.default_rng(1).normal(0, 0.2, (100, 1))
