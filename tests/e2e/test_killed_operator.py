@@ -145,7 +145,7 @@ def _digest8(story: ShortStory, which: str) -> str:
 async def _searches_hold(story: ShortStory) -> None:
     """The same searches find sensible products after the last kill."""
     async with story.shoppers:
-        await story._check_searches(story.searches)
+        await story.check_searches(story.searches)
 
 
 async def _settled(platform: Platform) -> None:

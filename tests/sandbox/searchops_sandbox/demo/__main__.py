@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from searchops_sandbox.demo.kept_engines import ENGINES, kept_engines
 from searchops_sandbox.demo.platform import Platform
 from searchops_sandbox.demo.story import Story
 from searchops_sandbox.demo.table import LiveTable
@@ -30,6 +31,9 @@ async def main() -> int:
     platform = Platform(Sandbox(Path(folder) if folder else None))
     with LiveTable() as table:
         table.say("▶ the sandbox starts: control plane, two Qdrant cells, two Triton pools")
+        table.say(
+            f"  {kept_engines()} engines of the last two weeks are in {ENGINES}: what has their key is not built anew"
+        )
         async with platform:
             story = Story(platform, say=table.say, show=table.show)
             try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from searchops_sandbox.fixtures.tenants import DemoSearch
 
 MERCHANTS = "merchants-eu"
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.25
 
 
 @dataclass(slots=True)

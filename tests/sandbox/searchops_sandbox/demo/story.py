@@ -24,6 +24,7 @@ MODEL = "shop-encoder"
 STEP_SECONDS = 600.0
 POLL_SECONDS = 0.5
 SHOWN_HITS = 3
+CHAPTERS = ("", "tenants", "r1", "r2", "r3", "r4", "reverted", "told")
 
 
 @dataclass(slots=True)
@@ -41,8 +42,14 @@ class Outcome:
 
 @dataclass(slots=True)
 class View:
-    """What a watcher is shown: the objects as they are, and what the story is doing."""
+    """What a watcher is shown: the objects as they are, and what the story is doing.
 
+    Attributes:
+        chapter: one of `CHAPTERS`.
+        step: the same, for people.
+    """
+
+    chapter: str = CHAPTERS[0]
     step: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     tenants: list[dict[str, Any]] = field(default_factory=list)
@@ -56,12 +63,19 @@ class Story:
     Args:
         say: called with each line for people.
         show: called with the view whenever it was read anew.
+        patient: an operator that is not running is no reason to stop: somebody starts it again.
     """
 
     def __init__(
-        self, platform: Platform, *, say: Callable[[str], None], show: Callable[[View], None] = lambda _: None
+        self,
+        platform: Platform,
+        *,
+        say: Callable[[str], None],
+        show: Callable[[View], None] = lambda _: None,
+        patient: bool = False,
     ) -> None:
         self._platform = platform
+        self._patient = patient
         self._say = say
         self._show = show
         self.view = View()
@@ -85,6 +99,7 @@ class Story:
                 await self.better_model()
                 await self.worse_model()
                 await self.reverted()
+        self.view.chapter = CHAPTERS[-1]
         self.outcome.lost_searches_during_flips = len(self.shoppers.failed)
         self.outcome.seconds = round(time.monotonic() - started, 1)
         if self.shoppers.failed:
@@ -95,7 +110,7 @@ class Story:
 
     async def tenants_serve_lexically(self) -> None:
         """Tenants and the first model are applied together; tenants serve the lexical legs at once."""
-        self._step("tenants are provisioned; the lexical legs serve while the first model is built")
+        self._step("tenants", "tenants are provisioned; the lexical legs serve while the first model is built")
         await self._apply("platform.yaml")
         await self._apply("models/shop-encoder-r1.yaml")
         await self._apply("tenants.yaml")
@@ -104,12 +119,12 @@ class Story:
             written = await self.shoppers.index(tenant.name)
             self._line(f"{tenant.name}: {written} products indexed through the gateway")
         lexical = [one for one in self.searches if not one.needs_model]
-        await self._check_searches(lexical)
+        await self.check_searches(lexical)
 
     async def first_model(self) -> None:
         """r1 is built, gated against the lexical legs, and bound."""
         await self._promoted("r1 is built, gated against the lexical legs, rolled out in waves", "r1")
-        await self._check_searches(self.searches)
+        await self.check_searches(self.searches)
 
     async def repackaged_model(self) -> None:
         """r2 is the same space: it flips without re-embedding."""
@@ -119,17 +134,17 @@ class Story:
         made = {item["metadata"]["uid"] for item in await self._platform.objects("reindexjobs")} - before
         if made:
             raise SandboxError(f"r2 is the same space, yet {len(made)} ReindexJobs were made")
-        await self._check_searches(self.searches)
+        await self.check_searches(self.searches)
 
     async def better_model(self) -> None:
         """r3 rolls through three waves, re-embedding tenant by tenant."""
         await self._apply("models/shop-encoder-r3.yaml")
         await self._promoted("r3 (a better model) rolls through three waves with ReindexJobs", "r3")
-        await self._check_searches(self.searches)
+        await self.check_searches(self.searches)
 
     async def worse_model(self) -> None:
         """r4 is Regressed; nothing that shoppers see changes."""
-        self._step("r4 (a worse model) meets the gate")
+        self._step("r4", "r4 (a worse model) meets the gate")
         before = await self._answers()
         await self._apply("models/shop-encoder-r4.yaml")
         await self._until("r4 is refused", lambda: self._refused() is not None)
@@ -149,7 +164,7 @@ class Story:
 
     async def reverted(self) -> None:
         """The commit is reverted: Healthy at once."""
-        self._step("the commit is reverted")
+        self._step("reverted", "the commit is reverted")
         await self._apply("models/shop-encoder-r3.yaml")
         await self._until("the model is Ready", lambda: _condition(self.view.model, "Ready") == "True", seconds=60)
         self._line("reverted: Ready at once, nothing was built")
@@ -169,8 +184,8 @@ class Story:
             done.set()
             await task
 
-    def _step(self, text: str) -> None:
-        self.view.step = text
+    def _step(self, chapter: str, text: str) -> None:
+        self.view.chapter, self.view.step = chapter, text
         self._say(f"▶ {text}")
 
     def _line(self, text: str) -> None:
@@ -183,7 +198,7 @@ class Story:
 
     async def _promoted(self, step: str, source: str) -> None:
         """Wait until the checkpoint of this source is active and every tenant is bound to it."""
-        self._step(step)
+        self._step(source, step)
         digest = await self._spec_digest()
         await self._until(f"{source} is promoted", lambda: self._active_digest() == digest or self._stopped())
         if self._active_digest() != digest:
@@ -241,7 +256,7 @@ class Story:
             await asyncio.sleep(POLL_SECONDS)
         self._line(f"{revision} is unloaded from {len(servers)} servers")
 
-    async def _check_searches(self, searches: tuple[DemoSearch, ...] | list[DemoSearch]) -> None:
+    async def check_searches(self, searches: tuple[DemoSearch, ...] | list[DemoSearch]) -> None:
         """A sensible product stands among the first three hits."""
         for one in searches:
             answer = await self.shoppers.search(one.tenant, one.query)
@@ -279,7 +294,7 @@ class Story:
             await self._read()
             if holds():
                 return
-            if not self._platform.operator.running:
+            if not self._patient and not self._platform.operator.running:
                 raise SandboxError(f"the operator ended while the story waited until {what}:\n{self._platform.tail()}")
             if time.monotonic() > deadline:
                 raise SandboxError(f"not within {seconds:g} s: {what}\n{self._state()}\n{self._platform.tail()}")
