@@ -181,9 +181,15 @@ class EvaluateResult(ApiModel):
 
 
 class CellAddress(ApiModel):
-    """How a worker reaches a cell; its token comes in ``SEARCHOPS_CELL_TOKEN``."""
+    """How a worker reaches a cell; its token comes in ``SEARCHOPS_CELL_TOKEN``.
+
+    Attributes:
+        url: a node of the cell.
+        others: its other nodes, for where this one gives no answer.
+    """
 
     url: str
+    others: tuple[str, ...] = ()
     grpc_port: int | None = None
     ca_cert: str | None = None
 

@@ -311,6 +311,7 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
         strategy="NamedVector" if named else "BlueGreen",
         cell=CellAddress(
             url=facts.cell.urls[0] if facts.cell.urls else "",
+            others=facts.cell.urls[1:],
             grpc_port=facts.cell.grpc_port,
             ca_cert=facts.cell.ca_cert,
         ),

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
@@ -33,6 +34,7 @@ from searchops_workers.encoders.errors import EncoderError, EncoderRefused
 from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
 from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
+from searchops_workers.reindex.cell_nodes import ANY_NODE, NextNode
 from searchops_workers.reindex.pipeline import Pipeline, Tally
 from searchops_workers.reindex.sides import BlueGreenSide, NamedVectorSide, Side
 from searchops_workers.retrieval.documents import ProductError, product_of
@@ -40,6 +42,8 @@ from searchops_workers.retrieval.offline import CatalogueError, read_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from searchops.api.tasks import CellAddress
 
 SAMPLES = 24
 REQUEST_SECONDS = 60
@@ -103,7 +107,7 @@ def _say(text: str, code: int) -> int:
 
 
 async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
-    client = _client(task, token)
+    client = cell_client(task.cell, token)
     encoder: PooledEncoder | None = None
     try:
         if task.target.encoder is not None:
@@ -135,19 +139,18 @@ async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
     )
 
 
-def _client(task: ReindexTask, token: str) -> AsyncQdrantClient:
+def cell_client(
+    cell: CellAddress, token: str, *, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncQdrantClient:
     """The cell's client; the token goes as a header, which the library neither warns of nor prints."""
-    options: dict[str, Any] = {}
-    if task.cell.ca_cert is not None:
-        options["verify"] = ssl.create_default_context(cadata=task.cell.ca_cert)
+    trusted = ssl.create_default_context(cadata=cell.ca_cert) if cell.ca_cert is not None else True
     return AsyncQdrantClient(
-        url=task.cell.url,
+        url=ANY_NODE,
         headers={"api-key": token} if token else None,
-        grpc_port=task.cell.grpc_port or 6334,
         prefer_grpc=False,
         timeout=REQUEST_SECONDS,
         check_compatibility=False,
-        **options,
+        transport=transport or NextNode([cell.url, *cell.others], httpx.AsyncHTTPTransport(verify=trusted)),
     )
 
 
