@@ -68,9 +68,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_MAX_ATTEMPTS": "1",
     }.items():
         monkeypatch.setenv(name, value)
+    # A worker's own patience would be seconds of waiting between tries that all end alike.
+    monkeypatch.setattr("searchops_workers.engines.storage._ATTEMPTS", 1)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield monkeypatch
     fsspec.get_filesystem_class("s3").clear_instance_cache()
