@@ -15,6 +15,7 @@ import pytest
 from searchops_workers.gateway import commands
 from searchops_workers.gateway.admission import Admission
 from searchops_workers.gateway.app import build_app
+from searchops_workers.gateway.bindings import Bindings
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.settings import EndpointSource, GatewaySettings, SettingsError
 
@@ -103,6 +104,34 @@ async def test_every_answer_is_counted_by_route_and_status() -> None:
         metrics = (await http.get("/metrics")).text
     assert 'searchops_gateway_requests_total{route="search",status="503"} 1.0' in metrics
     assert "acme" not in metrics
+
+
+async def test_a_request_that_takes_too_long_is_504_and_a_failure_500_without_its_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("disk on fire")
+
+    async with client(request_seconds=0.05) as http:
+        for behaviour, status, code in ((hang, 504, "timeout"), (fail, 500, "internal")):
+            monkeypatch.setattr(Bindings, "read", behaviour)
+            answer = await http.post("/v1/tenants/m.acme/search", json={"query": "x"})
+            assert (answer.status_code, answer.json()["type"]) == (status, f"urn:searchops:problem:{code}")
+            assert "Retry-After" in answer.headers
+            assert "disk on fire" not in answer.text
+        metrics = (await http.get("/metrics")).text
+    assert 'searchops_gateway_requests_in_flight{kind="search"} 0.0' in metrics
+
+
+async def test_a_gateway_that_drains_is_not_ready() -> None:
+    app = build_app(GatewaySettings.model_validate({"cells": {"eu-1": {"url": "http://cell:6333"}}}))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
+        async with app.router.lifespan_context(app):
+            assert (await http.get("/readyz")).status_code == 200
+        assert (await http.get("/readyz")).status_code == 503
 
 
 async def test_unknown_paths_and_methods_are_problems_too() -> None:

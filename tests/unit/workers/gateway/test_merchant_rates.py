@@ -194,6 +194,10 @@ def test_ten_thousand_tenants_fit_in_megabytes_and_no_number_of_tenants_grows_it
         bounded.take(caller(f"m.t{number}"), limits(60), "searches")
     assert len(bounded) == 100
     assert admitted(bounded, caller("m.t9999"), limits(60), 100) == 59, "the most recently used are the ones kept"
+    bounded.take(caller("m.t9901"), limits(60), "searches")
+    for number in range(98):
+        bounded.take(caller(f"m.other{number}"), limits(60), "searches")
+    assert admitted(bounded, caller("m.t9901"), limits(60), 100) == 58, "used again, so kept before older ones"
 
 
 def test_rates_come_with_the_binding_and_are_unbounded_where_an_older_operator_wrote_none() -> None:

@@ -54,14 +54,14 @@ class Job:
         )
         self.digest = directory_digest(self.directory)
 
-    def run(self, *, anchored: tuple[str, ...] = ()) -> EvaluateResult:
+    def run(self, *, anchored: tuple[str, ...] = (), more: tuple[HoldoutReference, ...] = ()) -> EvaluateResult:
         task = EvaluateTask(
             model="m",
             change="Repackage",
             incumbent=Arm(revision="one"),
             candidate=Arm(revision="two"),
             servers=(),
-            holdouts=(HoldoutReference(name="core", uri=f"file://{self.directory}", digest=self.digest),),
+            holdouts=(HoldoutReference(name="core", uri=f"file://{self.directory}", digest=self.digest), *more),
             margins=Margins(),
             profile=BUILTIN_PROFILES["plain"],
             anchored=anchored,
@@ -141,6 +141,17 @@ def test_earlier_evidence_that_is_none_is_invalid_and_never_passed_over(tmp_path
     assert (job.code, result.outcome, result.reason) == (EXIT_OK, "Invalid", "UnreadableInput")
     assert "anchored[1]: seen no evidence document" in result.message
     assert job.run(anchored=earlier[:1]).outcome == "Inconclusive"
+
+
+def test_the_worst_of_several_holdouts_decides(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    job, second = Job(tmp_path), Job(tmp_path / "second")
+    sound = HoldoutReference(name="other", uri=f"file://{second.directory}", digest=second.digest)
+    assert job.run(more=(sound,)).outcome == "Inconclusive"
+    assert (tmp_path / "evidence-other.json").exists(), "each holdout has evidence of its own"
+    result = job.run(more=(sound.model_copy(update={"digest": DIGEST}),))
+    assert (result.outcome, result.reason) == ("Invalid", "HashMismatch")
+    assert result.message.startswith("spec.gate.holdouts[other].digest")
 
 
 def reference(uri: str) -> HoldoutReference:
