@@ -36,8 +36,13 @@ from searchops_workers.retrieval.documents import document_of, product_of, rende
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from multiprocessing.context import ForkServerProcess
+
+    from tests.integration import reindex_process
 
     from searchops_sandbox.qdrant.cell import QdrantCell
+else:
+    from integration import reindex_process
 
 DIMENSION = 64
 POISON = "poison"
@@ -45,7 +50,7 @@ MANIFEST = "sha256:" + "a" * 64
 UNLIMITED = 4_000_000_000
 STRICT = StrictMode(100_000, 400_000_000, UNLIMITED, UNLIMITED, LARGEST_BATCH, QUERY_LIMIT)
 ANALYSER = AnalyserSettings(languages=("en",))
-WORKER = Path(sys.executable).parent / "searchops-worker"
+COMMAND = Path(sys.executable).parent / "searchops-worker"
 
 
 def encoded(model: str, text: str) -> list[float]:
@@ -259,43 +264,48 @@ def stored(point: Any) -> dict[str, Any]:
 
 @dataclass
 class Worker:
-    """`searchops-worker run` as a Job's container would start it."""
+    """`searchops-worker run` as a Job's container would start it, in a process of its own."""
 
     task: ReindexTask
     index: int
     token: str
     folder: Path
-    process: asyncio.subprocess.Process | None = field(default=None)
+    process: ForkServerProcess | None = field(default=None)
 
     async def start(self) -> Worker:
+        environment = self.environment()
+        self.process = await asyncio.to_thread(reindex_process.start, environment, self.printed)
+        return self
+
+    def environment(self) -> dict[str, str]:
+        """What the operator gives the container."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SEARCHOPS")}
-        environment |= {
+        return environment | {
             "SEARCHOPS_TASK": self.task.model_dump_json(by_alias=True),
             "SEARCHOPS_CELL_TOKEN": self.token,
             "JOB_COMPLETION_INDEX": str(self.index),
             "SEARCHOPS_TERMINATION_LOG": str(self.termination),
             "PYTHONWARNINGS": "error",
         }
-        self.process = await asyncio.create_subprocess_exec(
-            str(WORKER),
-            "run",
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        return self
 
     @property
     def termination(self) -> Path:
         return self.folder / f"termination-{self.task.tenant}-{self.index}"
 
+    @property
+    def printed(self) -> Path:
+        return self.folder / f"printed-{self.task.tenant}-{self.index}"
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.is_alive()
+
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something that the running worker brings about."""
-        assert self.process is not None
         for _ in range(1200):
             if await condition():
                 return
-            if self.process.returncode is not None:
+            if not self.alive:
                 raise AssertionError(f"the worker ended before: {(await self.wait()).output}")
             await asyncio.sleep(0.05)
         raise AssertionError("the condition never came true")
@@ -303,20 +313,34 @@ class Worker:
     async def kill(self) -> None:
         """SIGKILL, as a node that fails."""
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.communicate()
+        self.process.kill()
+        await asyncio.to_thread(self.process.join, 30)
+        assert not self.alive
 
     async def wait(self) -> Answer:
         assert self.process is not None
-        output, _ = await asyncio.wait_for(self.process.communicate(), 120)
-        text = output.decode()
-        assert self.token not in text, "the token must never be printed"
-        return Answer(self.process.returncode or 0, text, self._result())
+        await asyncio.to_thread(self.process.join, 120)
+        code = self.process.exitcode
+        assert code is not None, "the worker did not end"
+        return self.said(code, self.printed.read_text())
 
-    def _result(self) -> SliceResult | None:
+    async def cold(self) -> Answer:
+        """The installed command from nothing, imports and all."""
+        command = await asyncio.create_subprocess_exec(
+            str(COMMAND),
+            "run",
+            env=self.environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(command.communicate(), 120)
+        return self.said(command.returncode or 0, output.decode())
+
+    def said(self, code: int, text: str) -> Answer:
+        assert self.token not in text, "the token must never be printed"
         path = Path(f"{self.task.result_uri.removeprefix('file://')}/slice-{self.index}.json")
-        return SliceResult.model_validate_json(path.read_bytes()) if path.exists() else None
+        result = SliceResult.model_validate_json(path.read_bytes()) if path.exists() else None
+        return Answer(code, text, result)
 
 
 async def run_slices(tenant: Tenant, task: ReindexTask) -> list[Answer]:

@@ -78,9 +78,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("misses", [0, 1, 4])
-async def test_what_approximate_search_misses_is_counted_query_by_query(
-    client: AsyncQdrantClient, misses: int
-) -> None:
+async def test_what_approximate_search_misses_is_counted_query_by_query(client: AsyncQdrantClient, misses: int) -> None:
     name = await filled(client, f"recall-{misses}", 300)
     watched = Watched(client, misses)
     sample = await measure(watched, name, "d-new")  # type: ignore[arg-type]

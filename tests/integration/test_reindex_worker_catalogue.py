@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from searchops.api.tasks import EXIT_RETRY, EXIT_SOURCE_UNREADABLE
 from searchops_sandbox.qdrant.cell import QdrantCell
+from searchops_workers.gateway.bindings import TenantBinding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,9 +46,9 @@ async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[parts.Tenant
     await triton.stop()
 
 
-def task(tenant: parts.Tenant, path: Path, *, slices: int = 1) -> ReindexTask:
+def task(tenant: parts.Tenant, path: Path, **changes: Any) -> ReindexTask:
     new = tenant.binding("r2", side="b")
-    return tenant.task("BlueGreen", new, source_collection=None, source_uri=path.as_uri(), slices=slices)
+    return tenant.task("BlueGreen", new, **{"source_collection": None, "source_uri": path.as_uri(), **changes})
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
@@ -68,6 +69,27 @@ async def test_every_product_of_a_catalogue_is_embedded_once(tenant: parts.Tenan
         product["id"]: {**product, "_id": product["id"]} for product in products
     }
     parts.vectors_are_fresh(new, points)
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+async def test_live_documents_that_a_catalogue_leaves_out_are_counted_by_id(tenant: parts.Tenant, slices: int) -> None:
+    """As many products are new as are missing: totals alone would not show it. Dead letters are no second loss."""
+    old, new = tenant.binding("r1", side="a"), tenant.binding("r2", side="b")
+    await tenant.create(0, [old])
+    target = await tenant.create(1, [new])
+    live = parts.products(60)
+    await tenant.writer.put(tenant.caller(), TenantBinding(old), parts.items(live))
+    await tenant.writer.delete(tenant.caller(), TenantBinding(old), parts.items(live[:2]))
+    listed = [*parts.products(70, poison={20})[10:], parts.products(1)[0]]
+    path = tenant.folder / "products.jsonl"
+    path.write_text("".join(json.dumps(product) + "\n" for product in listed))
+    wanted = task(tenant, path, slices=slices, source_collection=f"{tenant.alias}@a", max_failed_percent="50")
+    answers = await parts.run_slices(tenant, wanted)
+    assert [answer.code for answer in answers] == [0] * slices, answers
+    results = [answer.result for answer in answers if answer.result is not None]
+    assert sum(result.failed for result in results) == 1
+    assert sum(result.left_out for result in results) == 8, "sku-2 to sku-9; sku-0 and sku-1 are deleted"
+    assert await tenant.ports.count(tenant.registration, target) == 60
 
 
 @pytest.mark.parametrize(

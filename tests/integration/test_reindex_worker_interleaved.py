@@ -98,7 +98,7 @@ async def disturbed_backfill(tenant: parts.Tenant, task: ReindexTask, seed: int)
 
         await worker.until(encoding)
         await asyncio.sleep(chance.uniform(0.02, 0.4))
-        killed += worker.process is not None and worker.process.returncode is None
+        killed += worker.alive
         await worker.kill()
     return killed
 

@@ -198,6 +198,8 @@ class ReindexTask(ApiModel):
     """Re-embed one tenant: read a slice, encode, write.
 
     Attributes:
+        source_collection: the live collection; with a catalogue it is only asked whether every document was in it.
+        source_uri: a catalogue that is read instead.
         target: the binding that the new side will have: its analyser and document template are applied.
         target_collection: physical collection or side alias that is written; for NamedVector the live alias.
         manifest_digest: the served model must carry this digest, or the worker refuses (exit 50).
@@ -223,13 +225,18 @@ class ReindexTask(ApiModel):
 
 
 class SliceResult(ApiModel):
-    """What one slice of a reindex did; written to ``<result_uri>/slice-<i>.json``."""
+    """What one slice of a reindex did; written to ``<result_uri>/slice-<i>.json``.
+
+    Attributes:
+        left_out: live documents of the slice that a catalogue did not have and the target lacks.
+    """
 
     kind: Literal["reindex"] = "reindex"
     slice: int
     documents: int = 0
     embedded: int = 0
     failed: int = 0
+    left_out: int = 0
     sampled: int = 0
     sample_min_cosine: float | None = None
     exit_code: int = 0

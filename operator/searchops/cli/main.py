@@ -34,6 +34,7 @@ EXIT_NO_ANSWER = 3
 KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "reindexjobs"}
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="As kubectl's; in a Pod not needed.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of a tenant or ReindexJob.")]
+Kind = Annotated[str, typer.Option(help="model or reindex.")]
 console = Console(soft_wrap=True)
 
 
@@ -143,26 +144,36 @@ def reasons(item: dict[str, Any]) -> list[str]:
     return lines or ["everything holds"]
 
 
-def _annotate(model: str, annotation: str, value: str | None, kubeconfig: Path | None) -> None:
+def _annotate(
+    name: str, annotation: str, value: str | None, kubeconfig: Path | None, *, kind: str = "model", namespace: str = ""
+) -> None:
+    if kind not in ("model", "reindex") or (kind == "reindex") != bool(namespace):
+        typer.echo(f"kind {kind!r} in namespace {namespace!r}; wanted model, or reindex with --namespace", err=True)
+        raise typer.Exit(2)
+
     async def work(api: KubeApi) -> int:
-        path = object_path("embeddingmodels", "", model)
+        path = object_path(KINDS[kind], namespace, name)
         await api.patch(path, {"metadata": {"annotations": {annotation: value}}})
-        typer.echo(f"{model}: {annotation} {'removed' if value is None else value}")
+        typer.echo(f"{name}: {annotation} {'removed' if value is None else value}")
         return 0
 
     _with_api(kubeconfig, work)
 
 
 @app.command()
-def approve(model: str, revision: str, kubeconfig: Kubeconfig = None) -> None:
-    """Let a revision's next wave start."""
-    _annotate(model, APPROVE_ANNOTATION, revision, kubeconfig)
+def approve(
+    name: str, revision: str, kind: Kind = "model", namespace: Namespace = "", kubeconfig: Kubeconfig = None
+) -> None:
+    """Let a revision's next wave start, or the tenant of a verified ReindexJob with a manual cutover switch."""
+    _annotate(name, APPROVE_ANNOTATION, revision, kubeconfig, kind=kind, namespace=namespace)
 
 
 @app.command()
-def retry(model: str, token: str, kubeconfig: Kubeconfig = None) -> None:
-    """Try a refused digest again; the token is any new word."""
-    _annotate(model, RETRY_ANNOTATION, token, kubeconfig)
+def retry(
+    name: str, token: str, kind: Kind = "model", namespace: Namespace = "", kubeconfig: Kubeconfig = None
+) -> None:
+    """Try a refused digest or a failed ReindexJob again; the token is any new word."""
+    _annotate(name, RETRY_ANNOTATION, token, kubeconfig, kind=kind, namespace=namespace)
 
 
 @app.command()

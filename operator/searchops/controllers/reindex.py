@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
@@ -14,7 +15,8 @@ from searchops.planning import reindex as planner
 from searchops.planning.binding_state import read_bindings
 from searchops.planning.jobs import check_template, job_manifest
 from searchops.planning.names import alias_name, generation_of, side_alias
-from searchops.planning.reindex_report import worker_name
+from searchops.planning.reindex_budget import gpus_of
+from searchops.planning.reindex_report import results_uri, worker_name
 from searchops.ports import Jobs
 from searchops.runtime.errors import Terminal, Transient
 from searchops.runtime.key import Key
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from searchops.api.observed import CellRegistration, CollectionState
+    from searchops.api.observed import CellRegistration, CollectionState, RecallSample
     from searchops.api.retrieval import Binding
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
-    from searchops.planning.reindex import ReindexAction, ReindexFacts
+    from searchops.planning.reindex_facts import ReindexAction, ReindexFacts
     from searchops.ports import (
         Artifacts,
         CellDirectory,
@@ -39,6 +41,14 @@ if TYPE_CHECKING:
     from searchops.runtime.cache import CachedObject, ObjectCache
     from searchops.runtime.finalizer import Finalizer
     from searchops.runtime.status import StatusWriter
+
+
+class RecallReader(Protocol):
+    """Approximate against exact search, by the database itself."""
+
+    async def recall(self, cell: CellRegistration, collection: str, vector: str) -> RecallSample:
+        """Both ways with stored vectors of the collection as queries; a hundred searches, so never on every pass."""
+        ...
 
 
 class WorkerJobs(Jobs, Protocol):
@@ -54,6 +64,7 @@ class ReindexPorts:
     """Everything the controller talks to."""
 
     cells: CellReader
+    recall: RecallReader
     directory: CellDirectory
     jobs: WorkerJobs
     artifacts: Artifacts
@@ -113,6 +124,11 @@ class ReindexController:
         if facts.worker is None:
             self._forget(key)
         plan = planner.plan_reindex(job, facts, self._clock())
+        match plan.actions:
+            case (planner.MeasureRecall(collection=collection, vector=vector),) if facts.cell is not None:
+                recall = await self._ports.recall.recall(facts.cell, collection, vector)
+                facts = replace(facts, recall=recall)
+                plan = planner.plan_reindex(job, facts, self._clock())
         for action in plan.actions:
             await self._act(cached, facts, action)
         if plan.status is not None:
@@ -156,17 +172,14 @@ class ReindexController:
         tenant = self._tenant(key)
         name = worker_name(job.metadata)
         worker = await self._ports.jobs.get(name)
+        template = self._ports.jobs.pod_template(job.spec.worker.pod_template)
         facts = planner.ReindexFacts(
             tenant=tenant,
             tenant_unreadable=tenant is None and key in self._tenants,
             artifacts=self._settings.artifacts,
             worker=worker,
-            template=check_template(
-                job.spec.worker.pod_template,
-                self._ports.jobs.pod_template(job.spec.worker.pod_template),
-                "reindex",
-                "spec.worker.podTemplate",
-            ),
+            template=check_template(job.spec.worker.pod_template, template, "reindex", "spec.worker.podTemplate"),
+            gpus=gpus_of(template),
             slices=await self._slices(job, name) if worker is not None else (),
             source_allowed=job.spec.source.uri is None
             or self._settings.catalogue_allowed(job.spec.source.uri, job.metadata.namespace),
@@ -185,6 +198,7 @@ class ReindexController:
             halted=_halted(model, job.spec.revision),
             fleet_running=fleet,
             fleet_limit=self._settings.fleet_limit,
+            measured_rate=self._measured_rate(job),
             servers=pool.grpc_urls if pool is not None else (),
         )
         return await self._sides(facts, tenant)
@@ -235,7 +249,7 @@ class ReindexController:
 
     async def _slices(self, job: ReindexJob, name: str) -> tuple[SliceResult, ...]:
         """Answers of the slices: result objects first, then termination messages."""
-        prefix = f"{self._settings.artifacts}/reindex/{job.metadata.uid}/results"
+        prefix = results_uri(self._settings.artifacts, job)
         found: dict[int, SliceResult] = {}
         for index in range(job.spec.slices):
             data = await self._ports.artifacts.read(f"{prefix}/slice-{index}.json")
@@ -262,6 +276,16 @@ class ReindexController:
             of_model += tenant is not None and tenant.spec.model.name == model
         return of_model, fleet
 
+    def _measured_rate(self, job: ReindexJob) -> float | None:
+        """Documents a GPU-second that other rebuilds to the same revision reached, in the middle of them."""
+        own = Key(job.metadata.namespace, job.metadata.name)
+        rates = []
+        for cached in self._reindexes:
+            told = (cached.status.get("cost") or {}).get("documentsPerGpuSecond")
+            if cached.key != own and told and cached.raw["spec"].get("revision") == job.spec.revision:
+                rates.append(float(told))
+        return median(rates) if rates else None
+
     def _tenant(self, key: Key) -> SearchTenant | None:
         try:
             return self._tenants.typed(key)
@@ -286,6 +310,8 @@ class ReindexController:
                 await self._ports.jobs.delete(name)
             case planner.DeleteSelf():
                 await self._ports.reindex_jobs.delete(cached.key.namespace, cached.key.name, known_uid=cached.uid)
+            case planner.MeasureRecall():
+                raise Transient("the cell went away before recall was measured; it is read again")
             case planner.CreateWorker(order=order, template=name):
                 template = self._ports.jobs.pod_template(name)
                 if template is None or facts.cell is None or order.secret_claims is None:

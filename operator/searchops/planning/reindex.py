@@ -6,127 +6,55 @@ did it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.meta import parse_duration, parse_time
-from searchops.api.tasks import (
-    EXIT_BAD_MODEL,
-    EXIT_SOURCE_UNREADABLE,
-    EXIT_TOO_MANY_FAILURES,
-    CellAddress,
-    ReindexTask,
-    SliceResult,
-)
+from searchops.api.tasks import CellAddress, ReindexTask
 from searchops.api.v1alpha1.reindex_job import JobPhase, ReindexReason
-from searchops.planning.conditions import Finding, holds, no, yes
-from searchops.planning.jobs import JobOrder, TemplateProblem
+from searchops.planning.conditions import holds, no, yes
+from searchops.planning.jobs import JobOrder
 from searchops.planning.names import FINALIZER
-from searchops.planning.reindex_report import progress_of, report, worker_name
+from searchops.planning.reindex_budget import over_budget
+from searchops.planning.reindex_facts import (
+    AddFinalizer,
+    CreateWorker,
+    DeleteSelf,
+    DeleteWorker,
+    MeasureRecall,
+    ReindexAction,
+    ReindexFacts,
+    ReindexPlan,
+    RemoveFinalizer,
+)
+from searchops.planning.reindex_report import not_ready, progress_of, report, results_uri, worker_name
+from searchops.planning.reindex_request import awaits_switch, refusal, retry_cause
 from searchops.planning.reindex_token import needs_fresh_token, token_expiry
+from searchops.planning.reindex_verify import POLL_SECONDS, verify, worker_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from searchops.api.observed import CellRegistration, CollectionState, JobState
-    from searchops.api.retrieval import Binding
     from searchops.api.v1alpha1.reindex_job import ReindexJob, ReindexJobStatus
-    from searchops.api.v1alpha1.search_tenant import SearchTenant
 
-POLL_SECONDS = 5.0
+__all__ = [
+    "AddFinalizer",
+    "CreateWorker",
+    "DeleteSelf",
+    "DeleteWorker",
+    "MeasureRecall",
+    "ReindexAction",
+    "ReindexFacts",
+    "ReindexPlan",
+    "RemoveFinalizer",
+    "plan_reindex",
+]
+
 QUEUE_POLL_SECONDS = 10.0
-SAMPLE_COSINE = 0.9999
-"""A stored vector against a fresh encoding: batch shapes move real encoders by about 1e-6."""
-EXIT_REASONS = {
-    EXIT_BAD_MODEL: ReindexReason.BAD_MODEL,
-    EXIT_TOO_MANY_FAILURES: ReindexReason.TOO_MANY_FAILURES,
-    EXIT_SOURCE_UNREADABLE: ReindexReason.SOURCE_UNREADABLE,
-}
+RETRY_POLL_SECONDS = 1.0
+KEPT_POLL_SECONDS = 3600.0
 FINAL = ("Complete", "Ready")
-AWAITS_SWITCH = no("Switched", ReindexReason.WAITING, "verified; the tenant switches")
 FINISHED: tuple[JobPhase, ...] = ("Switched", "Failed", "Cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class ReindexFacts:
-    """Everything that a pass over one ReindexJob read.
-
-    Attributes:
-        tenant_unreadable: the tenant is there, and does not parse.
-        pending: the side under construction, from the metadata of the live collection.
-        source: the live collection.
-        target: the collection that is written (the same for NamedVector).
-        documents: exact number of live points of the source.
-        lacking: exact number of those that the target side does not have yet.
-        slices: answers of the finished slices, by index.
-        running: ReindexJobs of the same model that hold a worker Job, and of the whole fleet.
-        halted: why the wave of this revision starts nobody now; empty where it does.
-    """
-
-    tenant: SearchTenant | None
-    artifacts: str
-    cell: CellRegistration | None = None
-    pending: Binding | None = None
-    source: CollectionState | None = None
-    target: CollectionState | None = None
-    documents: int = 0
-    lacking: int | None = None
-    servers: tuple[str, ...] = ()
-    template: TemplateProblem | None = None
-    worker: JobState | None = None
-    answers: tuple[str, ...] = ()
-    slices: tuple[SliceResult, ...] = ()
-    running: int = 0
-    running_limit: int = 8
-    halted: str = ""
-    fleet_running: int = 0
-    fleet_limit: int = 32
-    source_allowed: bool = True
-    tenant_unreadable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AddFinalizer:
-    """Keep the object until its worker Job is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveFinalizer:
-    """Let the object go: the last write."""
-
-
-@dataclass(frozen=True, slots=True)
-class CreateWorker:
-    """Create the Indexed Job once."""
-
-    order: JobOrder
-    template: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteWorker:
-    """Stop the Indexed Job."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteSelf:
-    """A finished ReindexJob past its time to live."""
-
-
-ReindexAction = AddFinalizer | RemoveFinalizer | CreateWorker | DeleteWorker | DeleteSelf
-
-
-@dataclass(frozen=True, slots=True)
-class ReindexPlan:
-    """What to do, what to say (None: nothing), and when to look again (None: when something changes)."""
-
-    actions: tuple[ReindexAction, ...]
-    status: ReindexJobStatus | None
-    requeue_after: float | None = None
 
 
 def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
@@ -145,19 +73,20 @@ def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> Reindex
     if blocked is not None:
         return blocked
     if holds(job.status.conditions, "Verified"):
-        findings = (AWAITS_SWITCH, _not_ready(AWAITS_SWITCH))
+        waits = awaits_switch(job)
+        findings = (waits, not_ready(waits))
         return ReindexPlan((), report(job, facts, now, "Verified", findings), POLL_SECONDS)
     if facts.worker is None:
         return _queue(job, facts, now, name)
     if facts.worker.failure:
-        return _worker_failed(job, facts, now)
+        return worker_failed(job, facts, now)
     if facts.worker.complete:
-        return _verify(job, facts, now)
+        return verify(job, facts, now)
     if job.status.job is None:
         return _create(job, facts, now, name)
     if facts.worker.suspended:
         finding = no("Embedded", ReindexReason.QUEUED, f"Job {name} is suspended by its queue")
-        return ReindexPlan((), report(job, facts, now, "Queued", (finding, _not_ready(finding))), POLL_SECONDS)
+        return ReindexPlan((), report(job, facts, now, "Queued", (finding, not_ready(finding))), POLL_SECONDS)
     return ReindexPlan((), _embedding(job, facts, now, name), POLL_SECONDS)
 
 
@@ -170,18 +99,48 @@ def _embedding(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -
         else f"{progress.embedded} of {progress.documents} documents are embedded"
     )
     finding = no("Embedded", ReindexReason.EMBEDDING, f"Job {name}: {seen}")
-    return report(job, facts, now, "Embedding", (finding, _not_ready(finding)))
+    return report(job, facts, now, "Embedding", (finding, not_ready(finding)))
 
 
 def _finished(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    """Over. A failure is remembered as long as the tenant waits for this very job: deleting it would try again."""
+    remembered = job.status.phase == "Failed" and (facts.tenant_unreadable or _named(job, facts))
+    cause = retry_cause(job) if remembered and not facts.tenant_unreadable else None
+    if cause is not None:
+        return _retry(job, facts, now, cause)
     ended = parse_time(job.status.finished_at) if job.status.finished_at else now
     left = (ended + parse_duration(job.spec.ttl_after_finished) - now).total_seconds()
-    if left <= 0:
+    if left <= 0 and not remembered:
         return ReindexPlan((DeleteSelf(),), None)
     stop: tuple[ReindexAction, ...] = ()
     if facts.worker is not None and not facts.worker.complete and not facts.worker.failure:
         stop = (DeleteWorker(facts.worker.name),)
-    return ReindexPlan(stop, None, left)
+    seen = job.status.observed_generation == job.metadata.generation
+    status = None if seen or job.status.phase is None else report(job, facts, now, job.status.phase, ())
+    return ReindexPlan(stop, status, left if left > 0 else KEPT_POLL_SECONDS)
+
+
+def _retry(job: ReindexJob, facts: ReindexFacts, now: datetime, cause: str) -> ReindexPlan:
+    """Once the failed worker Job is gone, the same job from the start; what is embedded stays embedded."""
+    if facts.worker is not None:
+        return ReindexPlan((DeleteWorker(facts.worker.name),), None, RETRY_POLL_SECONDS)
+    finding = no("Ready", ReindexReason.RETRIED, f"tried again: {cause}")
+    clean = job.status.model_copy(
+        update={
+            "conditions": (),
+            "finished_at": None,
+            "started_at": None,
+            "job": None,
+            "retries": job.status.retries + 1,
+        }
+    )
+    again = job.model_copy(update={"status": clean})
+    return ReindexPlan((), report(again, facts, now, "Pending", (finding,)), 0.0)
+
+
+def _named(job: ReindexJob, facts: ReindexFacts) -> bool:
+    rebuild = facts.tenant.status.rebuild if facts.tenant is not None else None
+    return rebuild is not None and rebuild.reindex_job == job.metadata.name
 
 
 def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan | None:
@@ -207,10 +166,16 @@ def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
             return _cancelled(job, facts, now, message)
         message = f"tenant {tenant.metadata.name} names {named or 'no ReindexJob'} in status.rebuild, not this one"
         return _waiting(job, facts, now, ReindexReason.NOT_NAMED_BY_TENANT, message)
-    if holds(job.status.conditions, "Verified"):
-        return None
+    return None if holds(job.status.conditions, "Verified") else _unprepared(job, facts, now)
+
+
+def _unprepared(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan | None:
+    """Whatever holds the work of a job that its tenant waits for."""
     if job.spec.suspend:
         return _suspended(job, facts, now)
+    held = over_budget(job, facts, now)
+    if held is not None:
+        return _held(job, facts, now, held)
     if not facts.source_allowed:
         message = f"spec.source.uri {job.spec.source.uri}: its prefix is not allowed for this namespace by the settings"
         return _waiting(job, facts, now, ReindexReason.SOURCE_NOT_ALLOWED, message)
@@ -218,6 +183,9 @@ def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
         return _waiting(job, facts, now, ReindexReason.CELL_UNREACHABLE, "the tenant's collection could not be read")
     if facts.pending is None or facts.pending.revision != job.spec.revision or facts.target is None:
         return _waiting(job, facts, now, ReindexReason.PREPARING, "the tenant has not prepared the target side yet")
+    refused = refusal(job, facts.source, facts.target)
+    if refused is not None:
+        return _waiting(job, facts, now, ReindexReason.NOT_SUPPORTED, refused)
     return None
 
 
@@ -236,8 +204,16 @@ def _suspended(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPl
     finding = no("Prepared", ReindexReason.SUSPENDED, "spec.suspend is true")
     over = facts.worker is None or facts.worker.complete or bool(facts.worker.failure)
     stop = () if over or facts.worker is None else (DeleteWorker(facts.worker.name),)
-    status = report(job, facts, now, "Pending", (finding, _not_ready(finding)))
+    status = report(job, facts, now, "Pending", (finding, not_ready(finding)))
     return ReindexPlan(stop, status if over else status.model_copy(update={"job": None}), QUEUE_POLL_SECONDS)
+
+
+def _held(job: ReindexJob, facts: ReindexFacts, now: datetime, message: str) -> ReindexPlan:
+    """Spend no more: the Job goes or is not made; the database says where the next one goes on."""
+    finding = no("Embedded", ReindexReason.BUDGET_EXCEEDED, message)
+    status = report(job, facts, now, "Pending", (finding, not_ready(finding)))
+    stop = (DeleteWorker(facts.worker.name),) if facts.worker is not None else ()
+    return ReindexPlan(stop, status.model_copy(update={"job": None}), QUEUE_POLL_SECONDS)
 
 
 def _waiting(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
@@ -249,10 +225,6 @@ def _waiting(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: Reinde
     return ReindexPlan((), report(job, facts, now, phase, findings), QUEUE_POLL_SECONDS)
 
 
-def _not_ready(finding: Finding) -> Finding:
-    return Finding("Ready", "False", finding.reason, finding.message)
-
-
 def _queue(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> ReindexPlan:
     if facts.template is not None:
         missing = facts.template.missing
@@ -260,14 +232,14 @@ def _queue(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Re
         return _waiting(job, facts, now, reason, facts.template.message)
     if facts.halted and job.status.started_at is None:
         finding = no("Prepared", ReindexReason.QUEUED, f"the wave of {job.spec.revision} is halted ({facts.halted})")
-        return ReindexPlan((), report(job, facts, now, "Queued", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+        return ReindexPlan((), report(job, facts, now, "Queued", (finding, not_ready(finding))), QUEUE_POLL_SECONDS)
     if facts.running >= facts.running_limit or facts.fleet_running >= facts.fleet_limit:
         message = (
             f"{facts.running} of {facts.running_limit} reindexes of the model and {facts.fleet_running} of "
             f"{facts.fleet_limit} of the fleet are running"
         )
         finding = no("Prepared", ReindexReason.QUEUED, message)
-        return ReindexPlan((), report(job, facts, now, "Queued", (finding, _not_ready(finding))), QUEUE_POLL_SECONDS)
+        return ReindexPlan((), report(job, facts, now, "Queued", (finding, not_ready(finding))), QUEUE_POLL_SECONDS)
     return _create(job, facts, now, name)
 
 
@@ -276,7 +248,7 @@ def _create(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> R
     order = _order(job, facts, now, name)
     made = no("Embedded", ReindexReason.EMBEDDING, f"Job {name} is created")
     prepared = yes("Prepared", ReindexReason.PREPARED, "the target side is there and every gateway writes both")
-    findings = (prepared, made, _not_ready(made))
+    findings = (prepared, made, not_ready(made))
     create = CreateWorker(order, job.spec.worker.pod_template)
     status = report(job, facts, now, "Embedding", findings, started=True, created=True)
     return ReindexPlan((create,), status, POLL_SECONDS)
@@ -297,7 +269,7 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
     named = facts.source.name == facts.target.name
     deadline = parse_duration(job.spec.budget.deadline)
     access = [{"collection": facts.target.name, "access": "prw"}]
-    if not named and job.spec.source.uri is None:
+    if not named:
         access.append({"collection": facts.source.name, "access": "r"})
     claims = {
         "exp": int(token_expiry(job, now).timestamp()),
@@ -315,7 +287,7 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
             grpc_port=facts.cell.grpc_port,
             ca_cert=facts.cell.ca_cert,
         ),
-        source_collection=facts.source.name if job.spec.source.uri is None else None,
+        source_collection=facts.source.name,
         source_uri=job.spec.source.uri,
         target_collection=facts.target.name,
         target=facts.pending,
@@ -325,7 +297,7 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
         max_points_per_second=job.spec.budget.max_points_per_second,
         max_failed_percent=job.spec.failures.max_percent,
         state=state,
-        result_uri=f"{state}/results",
+        result_uri=results_uri(facts.artifacts, job),
     )
     return JobOrder(
         name,
@@ -338,79 +310,3 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
         cell=facts.cell.name,
         secret_claims=claims,
     )
-
-
-def _verify(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
-    """Exact counts of the database and sampled re-encodings of the workers; unknown is never success."""
-    failed = sum(item.failed for item in facts.slices)
-    if len(facts.slices) < job.spec.slices:
-        message = f"{len(facts.slices)} of {job.spec.slices} slices left an answer though the Job is complete"
-        return _failed(job, facts, now, ReindexReason.WORKER_FAILED, message)
-    refused = next((item for item in facts.slices if item.exit_code), None)
-    if refused is not None:
-        message = f"slice {refused.slice} answered with exit code {refused.exit_code}: {refused.message}"
-        return _failed(job, facts, now, EXIT_REASONS.get(refused.exit_code, ReindexReason.WORKER_FAILED), message)
-    limit = facts.documents * float(job.spec.failures.max_percent) / 100
-    if failed > limit:
-        message = (
-            f"{failed} of {facts.documents} documents could not be embedded, spec.failures.maxPercent "
-            f"{job.spec.failures.max_percent} allows {limit:g}; they are listed in the dead letters"
-        )
-        return _failed(job, facts, now, ReindexReason.TOO_MANY_FAILURES, message)
-    cosines = [item.sample_min_cosine for item in facts.slices if item.sample_min_cosine is not None]
-    dense = facts.pending is not None and facts.pending.vector is not None
-    if dense and not cosines and any(item.embedded for item in facts.slices):
-        message = "documents were embedded, but no stored vector was compared with a fresh encoding"
-        return _failed(job, facts, now, ReindexReason.WORKER_FAILED, message)
-    if not all(cosine >= SAMPLE_COSINE for cosine in cosines):
-        message = (
-            f"a stored vector and a fresh encoding have cosine {min(cosines):.6f}, wanted at least {SAMPLE_COSINE}"
-        )
-        return _failed(job, facts, now, ReindexReason.BAD_MODEL, message)
-    if facts.lacking is None or facts.lacking > failed:
-        message = (
-            f"{facts.lacking} of {facts.documents} live documents are not on the target side, {failed} dead-lettered"
-        )
-        if facts.worker is not None and _age(facts.worker.completion_time, now) > timedelta(minutes=5):
-            return _failed(job, facts, now, ReindexReason.COUNT_MISMATCH, message)
-        finding = no("Verified", ReindexReason.COUNT_MISMATCH, message)
-        return ReindexPlan((), report(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
-    target = facts.target
-    if target is None or target.pending_updates or target.status not in ("green", "grey", "yellow"):
-        seen = "unknown" if target is None else f"{target.pending_updates} updates queued, status {target.status}"
-        finding = no("Indexed", ReindexReason.INDEXING, f"the target is still being indexed ({seen})")
-        return ReindexPlan((), report(job, facts, now, "Indexing", (finding, _not_ready(finding))), POLL_SECONDS)
-    said = f"{facts.documents - failed} of {facts.documents} documents, {failed} dead-lettered, counted exactly"
-    findings = (
-        yes("Embedded", ReindexReason.EMBEDDED, said),
-        yes("Indexed", ReindexReason.INDEXED, "no update is queued"),
-        yes(
-            "Verified",
-            ReindexReason.VERIFIED,
-            f"{said}; {sum(item.sampled for item in facts.slices)} re-encoded samples equal",
-        ),
-        AWAITS_SWITCH,
-        _not_ready(AWAITS_SWITCH),
-    )
-    return ReindexPlan((), report(job, facts, now, "Verified", findings), POLL_SECONDS)
-
-
-def _age(text: str, now: datetime) -> timedelta:
-    return now - parse_time(text) if text else timedelta(0)
-
-
-def _worker_failed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
-    assert facts.worker is not None  # noqa: S101 - checked by the caller
-    if facts.worker.failure_reason == "DeadlineExceeded":
-        message = f"the work did not end within spec.budget.deadline {job.spec.budget.deadline}"
-        return _failed(job, facts, now, ReindexReason.DEADLINE_EXCEEDED, message)
-    told = next((item for item in facts.slices if item.exit_code), None)
-    message = told.message if told is not None else f"{facts.worker.failure_reason}: {facts.worker.failure}"
-    reason = EXIT_REASONS.get(told.exit_code if told is not None else 0, ReindexReason.WORKER_FAILED)
-    return _failed(job, facts, now, reason, message)
-
-
-def _failed(job: ReindexJob, facts: ReindexFacts, now: datetime, reason: ReindexReason, message: str) -> ReindexPlan:
-    said = f"{message}; the old binding is untouched"
-    findings = (no("Verified", reason, said), no("Complete", reason, said), no("Ready", reason, said))
-    return ReindexPlan((), report(job, facts, now, "Failed", findings, finished=True), 0.0)

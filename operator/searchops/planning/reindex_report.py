@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_time
-from searchops.api.v1alpha1.reindex_job import CostStatus, ProgressStatus, StrategyStatus, TargetStatus
-from searchops.planning.conditions import stamp
-from searchops.planning.names import job_name
+from searchops.api.v1alpha1.reindex_job import ProgressStatus, StrategyStatus, TargetStatus
+from searchops.planning.conditions import Finding, stamp
+from searchops.planning.names import RETRY_ANNOTATION, job_name
+from searchops.planning.reindex_budget import cost_of
+from searchops.planning.reindex_request import WHY, chosen_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
 
     from searchops.api.meta import ObjectMeta
     from searchops.api.v1alpha1.reindex_job import JobPhase, ReindexJob, ReindexJobStatus
-    from searchops.planning.conditions import Finding
-    from searchops.planning.reindex import ReindexFacts
+    from searchops.planning.reindex_facts import ReindexFacts
 
 PROGRESS_INTERVAL = timedelta(seconds=10)
 
@@ -25,6 +26,17 @@ PROGRESS_INTERVAL = timedelta(seconds=10)
 def worker_name(metadata: ObjectMeta) -> str:
     """The worker Job's name: a function of the ReindexJob's uid alone."""
     return job_name("reindex", metadata.uid)
+
+
+def results_uri(artifacts: str, job: ReindexJob) -> str:
+    """Where the slices' answers are; those of a try that failed are not read as answers of the next one."""
+    tried = f"-{job.status.retries}" if job.status.retries else ""
+    return f"{artifacts}/reindex/{job.metadata.uid}/results{tried}"
+
+
+def not_ready(finding: Finding) -> Finding:
+    """The same as the Ready condition."""
+    return Finding("Ready", "False", finding.reason, finding.message)
 
 
 def report(
@@ -54,16 +66,12 @@ def report(
         "job": worker_name(job.metadata) if created else job.status.job,
         "progress": progress,
         "progress_at": at,
-        "cost": _cost(job, facts),
+        "cost": cost_of(job, facts, phase, now),
+        "retry_token": job.metadata.annotations.get(RETRY_ANNOTATION, "")[:256] or None,
     }
     if facts.pending is not None and facts.target is not None and facts.source is not None:
-        named = facts.source.name == facts.target.name
-        why = (
-            "the live vector is small enough to be joined by a second one"
-            if named
-            else "schema or size needs a new generation"
-        )
-        update["strategy"] = StrategyStatus(chosen="NamedVector" if named else "BlueGreen", reason=why)
+        chosen = chosen_strategy(facts.source, facts.target)
+        update["strategy"] = StrategyStatus(chosen=chosen, reason=WHY[chosen])
         update["target"] = TargetStatus(collection=facts.target.name, vector=facts.pending.vector)
     if started and job.status.started_at is None:
         update["started_at"] = format_time(now)
@@ -104,9 +112,3 @@ def progress_of(
     if before == progress:
         return before, at
     return progress, format_time(now)
-
-
-def _cost(job: ReindexJob, facts: ReindexFacts) -> CostStatus | None:
-    if not facts.slices:
-        return job.status.cost
-    return CostStatus(gpu_seconds=int(sum(item.seconds for item in facts.slices)))

@@ -20,6 +20,7 @@ from searchops.planning.names import (
     generation_of,
     reindex_job_name,
 )
+from searchops.planning.reindex_request import may_switch
 from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, collection_design, schema_digest
 from searchops.planning.tenant_facts import (
     AddVector,
@@ -96,7 +97,7 @@ def _fill(
         template = model.spec.engine.worker.pod_template if model is not None else "cpu"
         create = CreateReindexJob(name, target.revision, strategy, DEFAULT_SLICES, template)
         return BindingStep((create,), said, status, previous, REBUILD_POLL_SECONDS)
-    if holds(job.status.conditions, "Verified") and _complete(context, pending):
+    if holds(job.status.conditions, "Verified") and may_switch(job) and _complete(context, pending):
         return BindingStep(_switch(context, pending, blue_green=blue_green), ())
     return BindingStep((), said, status, previous, REBUILD_POLL_SECONDS)
 

@@ -241,6 +241,7 @@ def _reindex_controller(
     settings = parts.settings
     ports = ReindexPorts(
         cells=parts.cells,
+        recall=parts.cells,
         directory=parts.directory,
         jobs=jobs,
         artifacts=artifacts,

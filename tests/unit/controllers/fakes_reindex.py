@@ -7,7 +7,14 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.observed import CellRegistration, CellState, CollectionState, JobState, PoolRegistration
+from searchops.api.observed import (
+    CellRegistration,
+    CellState,
+    CollectionState,
+    JobState,
+    PoolRegistration,
+    RecallSample,
+)
 from searchops.api.retrieval import BUILTIN_PROFILES, Binding
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
@@ -77,6 +84,8 @@ class ReindexWorld:
         self.filled = 0
         self.metadata = {KEY_BINDING: OLD.to_metadata(), KEY_PENDING: NEW.to_metadata()}
         self.reachable = True
+        self.colour = "green"
+        self.hits = 500
         self.jobs: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.created: Counter[str] = Counter()
@@ -98,6 +107,7 @@ class ReindexWorld:
         self.controller = ReindexController(
             ReindexPorts(
                 cells=self,
+                recall=self,
                 directory=self,
                 jobs=self,
                 artifacts=self,
@@ -181,13 +191,17 @@ class ReindexWorld:
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
         metadata = self.metadata if collection.endswith("@g1") else {}
         dense = {"d-new": 384} if collection.endswith("@g2") else {}
-        state = CollectionState(collection, 0, dense, frozenset(), {}, 1, 1, None, metadata)
+        state = CollectionState(collection, 0, dense, frozenset(), {}, 1, 1, None, metadata, status=self.colour)
         return self.faults.call("cell.describe", lambda: state)
 
     async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
         if lacking is not None:
             return self.faults.call("cell.count", lambda: 0)
         return self.faults.call("cell.count", lambda: self.documents if collection.endswith("@g1") else self.filled)
+
+    async def recall(self, cell: CellRegistration, collection: str, vector: str) -> RecallSample:
+        assert (collection, vector) == (f"{ALIAS}@g2", "d-new")
+        return self.faults.call("cell.recall", lambda: RecallSample(50, 10, 500, self.hits))
 
     async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> Any:
         raise AssertionError("a ReindexJob does not search")

@@ -63,6 +63,121 @@ async def test_a_side_within_the_live_collection_is_a_named_vector() -> None:
     assert world.claims[0]["access"] == [{"collection": f"{ALIAS}@g1", "access": "prw"}]
 
 
+async def test_a_side_that_is_still_being_indexed_is_waited_for_and_not_searched_for_recall() -> None:
+    world = ReindexWorld()
+    world.colour = "yellow"
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    assert (world.status()["phase"], condition(world, "Indexed")) == ("Indexing", ("False", "Indexing"))
+    assert "cell.recall" not in world.faults.calls
+    world.colour = "green"
+    await world.settle()
+    assert (world.status()["phase"], world.faults.calls.count("cell.recall")) == ("Verified", 1)
+
+
+async def test_low_recall_ends_the_job_before_any_switch() -> None:
+    world = ReindexWorld()
+    world.hits = 470
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    assert (world.status()["phase"], condition(world, "Verified")) == ("Failed", ("False", "RecallTooLow"))
+    assert world.faults.calls.count("cell.recall") == 1
+
+
+async def test_a_failure_is_kept_until_a_new_word_or_a_new_spec_tries_again() -> None:
+    world = ReindexWorld()
+    world.hits = 0
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    world.jobs.clear()  # the Job's own time to live
+    world.now += timedelta(days=30)
+    for _ in range(3):
+        await world.once()
+    assert (world.status()["phase"], list(world.created.values())) == ("Failed", [1])
+    assert "acme-1" in world.api.objects, "deleting it would make the tenant try again in silence"
+    world.hits = 500
+    raw = world.api.objects["acme-1"]
+    raw["metadata"].setdefault("annotations", {})["searchops.dev/retry"] = "disk-is-bigger"
+    world.api.put(raw)
+    world.filled = 0
+    await world.settle()
+    assert (world.status()["phase"], list(world.created.values())) == ("Verified", [2])
+    assert (world.status()["retries"], world.status()["retryToken"]) == (1, "disk-is-bigger")
+    uris = {uri.rsplit("/", 2)[1] for uri in world.store}
+    assert uris == {"results", "results-1"}, "answers of the first try are not taken for the second's"
+
+
+async def test_a_failure_that_nobody_waits_for_goes_after_its_time() -> None:
+    world = ReindexWorld()
+    world.hits = 0
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    world.put_tenant(named="acme-2")
+    world.now += timedelta(hours=73)
+    for _ in range(3):
+        if "acme-1" in world.api.objects:
+            await world.once()
+    assert world.api.objects == {}
+
+
+async def test_a_budget_that_is_spent_stops_the_worker_and_a_greater_one_goes_on() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job(budget={"maxGpuHours": "0.1"}))
+    await world.once()
+    await world.once()
+    (name,) = world.jobs
+    world.jobs[name]["ended"] = {"active": 2, "start_time": "2026-11-24T12:00:00Z"}
+    world.filled = 30
+    world.now += timedelta(minutes=2)
+    await world.once()
+    assert world.status()["phase"] == "Embedding"
+    world.now += timedelta(minutes=1)
+    await world.once()
+    assert (world.status()["phase"], world.jobs) == ("Pending", {})
+    assert condition(world, "Ready") == ("False", "BudgetExceeded")
+    held = world.api.objects["acme-1"]
+    held["spec"]["budget"]["maxGpuHours"] = "4"
+    world.api.put(held)
+    await world.settle()
+    assert (world.status()["phase"], world.created[name]) == ("Verified", 2)
+
+
+async def test_the_rate_of_other_rebuilds_to_the_revision_says_what_a_start_would_cost() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    done = raw_job("other-1", "other")
+    done["status"] = {"phase": "Switched", "cost": {"gpuSeconds": 100, "documentsPerGpuSecond": "0.010"}}
+    world.reindexes.apply("ADDED", {**done, "metadata": {**done["metadata"], "resourceVersion": "1"}})
+    world.api.put(done)
+    world.api.put(raw_job(budget={"maxGpuHours": "1"}))
+    for _ in range(3):
+        await world.once()
+    assert (world.jobs, condition(world, "Ready")) == ({}, ("False", "BudgetExceeded"))
+    message = next(one["message"] for one in world.status()["conditions"] if one["type"] == "Ready")
+    assert "0.00 GPU-hours are spent, 100 of 100 documents remain and need about 2.78 more" in message
+
+
+async def test_a_manual_cutover_says_how_to_go_on() -> None:
+    world = ReindexWorld()
+    world.put_tenant()
+    world.api.put(raw_job(cutover="Manual"))
+    await world.settle()
+    assert (world.status()["phase"], condition(world, "Switched")) == ("Verified", ("False", "AwaitingApproval"))
+    raw = world.api.objects["acme-1"]
+    raw["metadata"].setdefault("annotations", {})["searchops.dev/approve"] = REVISION
+    world.api.put(raw)
+    await world.settle()
+    assert condition(world, "Switched") == ("False", "Waiting")
+    world.put_tenant(named=None, bound=REVISION)
+    await world.settle()
+    assert world.status()["phase"] == "Switched"
+
+
 async def test_switched_is_said_once_the_tenant_is_bound() -> None:
     world = await verified()
     world.put_tenant(named=None, bound=REVISION)
@@ -180,6 +295,7 @@ async def test_every_external_call_may_fail_once_before_or_after_taking_effect()
         "cell.survey",
         "cell.describe",
         "cell.count",
+        "cell.recall",
         "artifacts.read",
     }
     assert kinds | {"status", "metadata", "jobs.delete", "reindexjobs.delete"} <= set(calls)

@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from searchops.api.meta import format_time
-from searchops.api.observed import CellRegistration, CollectionState, JobState
+from searchops.api.observed import CellRegistration, CollectionState, JobState, RecallSample
 from searchops.api.retrieval import BUILTIN_PROFILES, Binding
 from searchops.api.tasks import SliceResult
 from searchops.api.v1alpha1.reindex_job import ReindexJob, ReindexJobStatus
 from searchops.api.v1alpha1.search_tenant import SearchTenant
 from searchops.planning.conditions import find
 from searchops.planning.names import FINALIZER
-from searchops.planning.reindex import ReindexFacts, ReindexPlan, plan_reindex
+from searchops.planning.reindex import plan_reindex
+from searchops.planning.reindex_facts import ReindexFacts, ReindexPlan
 from searchops.planning.reindex_report import worker_name
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -111,7 +112,13 @@ def slices(*updates: dict[str, Any]) -> tuple[SliceResult, ...]:
 
 def done(**update: Any) -> ReindexFacts:
     """The Job is complete and everything is as it should be."""
-    fields = {"worker": worker(complete=True, completion_time=at()), "lacking": 0, "slices": slices({}, {}), **update}
+    fields = {
+        "worker": worker(complete=True, completion_time=at()),
+        "lacking": 0,
+        "slices": slices({}, {}),
+        "recall": RecallSample(50, 10, 500, 490),
+        **update,
+    }
     return make_facts(**fields)
 
 

@@ -11,16 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchops.api.meta import parse_time
-from searchops.api.v1alpha1.reindex_job import CostStatus, ProgressStatus, StrategyStatus, TargetStatus
+from searchops.api.observed import RecallSample
+from searchops.api.v1alpha1.reindex_job import CostStatus, ProgressStatus, TargetStatus
 from searchops.planning.jobs import TemplateProblem, job_manifest
-from searchops.planning.reindex import (
+from searchops.planning.reindex import plan_reindex
+from searchops.planning.reindex_facts import (
     AddFinalizer,
     CreateWorker,
     DeleteSelf,
     DeleteWorker,
+    MeasureRecall,
     ReindexPlan,
     RemoveFinalizer,
-    plan_reindex,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +112,10 @@ def test_a_prepared_job_makes_one_indexed_worker_and_says_so() -> None:
     }
     status = status_of(plan)
     assert (status.phase, status.job, status.started_at) == ("Embedding", NAME, at())
-    assert status.strategy == StrategyStatus(chosen="BlueGreen", reason="schema or size needs a new generation")
+    assert status.strategy is not None
+    assert status.strategy.chosen == "BlueGreen"
+    assert "20000 points" in status.strategy.reason
+    assert status.cost is None, "no worker was seen yet"
     assert status.target == TargetStatus(collection=f"{ALIAS}@g2", vector="d-space")
     assert condition(plan, "Prepared") == ("True", "Prepared")
     manifest = job_manifest(order, {"template": {"spec": {"containers": [{"name": "worker"}]}}})
@@ -130,7 +135,11 @@ def test_a_prepared_job_makes_one_indexed_worker_and_says_so() -> None:
     [
         ({}, {}, [(f"{ALIAS}@g2", "prw"), (f"{ALIAS}@g1", "r")]),
         ({"target": collection(1)}, {}, [(f"{ALIAS}@g1", "prw")]),
-        ({}, {"source": {"uri": "s3://catalogues/shops/c.jsonl"}}, [(f"{ALIAS}@g2", "prw")]),
+        (
+            {},
+            {"source": {"uri": "s3://catalogues/shops/c.jsonl"}},
+            [(f"{ALIAS}@g2", "prw"), (f"{ALIAS}@g1", "r")],
+        ),
     ],
     ids=["blue-green", "named-vector", "catalogue"],
 )
@@ -262,14 +271,14 @@ def test_verified_needs_every_slice_exact_counts_and_samples() -> None:
     plan = steady(embedding(), done())
     assert plan.actions == ()
     status = status_of(plan)
-    assert (status.phase, status.cost) == ("Verified", CostStatus(gpu_seconds=6))
+    assert (status.phase, status.cost) == ("Verified", CostStatus(gpu_seconds=6, documents_before=100, as_of=at()))
     assert [condition(plan, kind)[0] for kind in ("Embedded", "Indexed", "Verified", "Ready")] == [
         "True",
         "True",
         "True",
         "False",
     ]
-    assert "48 re-encoded samples" in message(plan, "Verified")
+    assert "48 re-encoded samples equal; recall@10 0.980 over 50 queries" in message(plan, "Verified")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +292,7 @@ def test_verified_needs_every_slice_exact_counts_and_samples() -> None:
         ({"slices": slices({"sample_min_cosine": None}, {"sample_min_cosine": None})}, "WorkerFailed"),
         ({"slices": slices({}, {"exit_code": 50, "message": "another digest"})}, "BadModel"),
         ({"slices": slices({}, {"exit_code": 1})}, "WorkerFailed"),
+        ({"slices": slices({}, {"left_out": 3})}, "CountMismatch"),
     ],
 )
 def test_a_complete_job_that_is_not_as_it_should_be_fails(facts: dict[str, Any], reason: str) -> None:
@@ -319,11 +329,61 @@ def test_a_count_that_does_not_come_out_is_waited_for_and_then_fails(lacking: in
 
 
 @pytest.mark.parametrize(
-    "target", [collection(2, pending_updates=3), collection(2, status="red"), collection(2, status="unknown")]
+    ("state", "seen"),
+    [
+        ({"pending_updates": 3}, "status green, 3 updates queued"),
+        ({"status": "yellow", "indexed_vectors": 70, "points": 100}, "status yellow, 0 updates queued, 70 vectors"),
+        ({"status": "grey"}, "grey waits for an update of the collection"),
+        ({"status": "red", "optimizer_error": "no space left"}, "the optimiser says no space left"),
+        ({"status": "unknown"}, "status unknown"),
+    ],
 )
-def test_the_target_must_have_taken_everything_in(target: Any) -> None:
-    plan = steady(embedding(), done(target=target))
+def test_the_target_must_have_taken_everything_in_and_be_indexed(state: dict[str, Any], seen: str) -> None:
+    plan = steady(embedding(), done(target=collection(2, **state)))
     assert (status_of(plan).phase, condition(plan, "Indexed")) == ("Indexing", ("False", "Indexing"))
+    assert (plan.actions, plan.requeue_after) == ((), 10.0)
+    assert seen in message(plan, "Ready")
+
+
+def test_indexing_is_waited_for_until_the_deadline_and_then_fails_with_its_figures() -> None:
+    job = make_job(embedding().status, budget={"deadline": "2h"})
+    facts = done(target=collection(2, status="yellow", indexed_vectors=70))
+    plan = plan_reindex(job, facts, later(hours=2))
+    assert status_of(plan).phase == "Indexing"
+    plan = plan_reindex(job, facts, later(hours=2, seconds=1))
+    assert condition(plan, "Ready") == ("False", "DeadlineExceeded")
+    assert "70 vectors indexed" in message(plan, "Ready")
+    late = done(target=facts.target, worker=worker(complete=True, completion_time=at(hours=2)))
+    assert status_of(plan_reindex(job, late, later(hours=2, minutes=10))).phase == "Indexing", "never less than that"
+    assert status_of(plan_reindex(job, late, later(hours=2, minutes=11))).phase == "Failed"
+
+
+def test_recall_is_measured_once_everything_else_is_as_it_should_be() -> None:
+    measured = MeasureRecall(f"{ALIAS}@g2", "d-space")
+    assert plan_reindex(embedding(), done(recall=None), NOW) == ReindexPlan((measured,), None, 5.0)
+    for unready in ({"lacking": 1}, {"target": collection(2, status="yellow")}, {"slices": slices({})}):
+        plan = plan_reindex(embedding(), done(recall=None, **unready), NOW)
+        assert plan.actions == (), "a hundred searches are not made for nothing"
+
+
+@pytest.mark.parametrize(("found", "phase"), [(475, "Verified"), (474, "Failed"), (0, "Failed")])
+def test_a_side_that_misses_what_exact_search_finds_is_not_switched_to(found: int, phase: str) -> None:
+    plan = steady(embedding(), done(recall=RecallSample(50, 10, 500, found)))
+    assert status_of(plan).phase == phase
+    if phase == "Failed":
+        assert condition(plan, "Verified") == ("False", "RecallTooLow")
+        assert f"{found / 500:.3f} over 50 sampled documents ({found} of 500 hits), wanted at least 0.95" in message(
+            plan, "Ready"
+        )
+
+
+def test_a_side_of_which_nothing_could_be_sampled_is_verified_only_if_it_is_empty() -> None:
+    nothing = RecallSample(0, 10, 0, 0)
+    plan = steady(embedding(), done(recall=nothing))
+    assert (status_of(plan).phase, condition(plan, "Verified")) == ("Indexing", ("False", "Verifying"))
+    empty = slices({"embedded": 0, "sampled": 0, "sample_min_cosine": None})
+    job = make_job(embedding().status, slices=1)
+    assert status_of(plan_reindex(job, done(recall=nothing, documents=0, slices=empty), NOW)).phase == "Verified"
 
 
 @pytest.mark.parametrize(
@@ -388,6 +448,8 @@ seen = st.fixed_dictionaries(
         "lacking": st.sampled_from([None, 0, 0, 1, 60]),
         "slices": st.sampled_from([(), slices({}), slices({}, {}), slices({}, {"sample_min_cosine": 0.5})]),
         "running": st.sampled_from([0, 0, 8]),
+        "recall": st.sampled_from([None, RecallSample(50, 10, 500, 480), RecallSample(50, 10, 500, 400)]),
+        "target": st.sampled_from([collection(2)] * 3 + [collection(2, status="yellow")]),
         "tenant_unreadable": st.just(False),
     }
 )
@@ -409,10 +471,13 @@ def test_a_walk_through_whatever_may_be_seen(walk: list[dict[str, Any]]) -> None
             assert facts.tenant == make_tenant()
             assert facts.cell is not None
         if plan.status is None:
-            assert before.phase in ("Switched", "Failed", "Cancelled")
+            measuring = [action for action in plan.actions if isinstance(action, MeasureRecall)]
+            assert before.phase in ("Switched", "Failed", "Cancelled") or measuring
             continue
         job = after(job, plan)
         if job.status.phase == "Verified" and before.phase != "Verified":
             assert (facts.lacking, facts.slices) == (0, slices({}, {}))
+            assert facts.recall == RecallSample(50, 10, 500, 480)
+            assert facts.target == collection(2)
         if job.status.phase == "Switched":
             assert before.phase == "Verified"

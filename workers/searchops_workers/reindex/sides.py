@@ -42,6 +42,18 @@ class Side(Protocol):
         """Write vectors; what is newer on the target side stays."""
         ...
 
+    async def settled(self, dead: int) -> bool:
+        """Whether nothing can be lacking any more, so that no further pass is needed.
+
+        Args:
+            dead: how many documents of this slice are dead-lettered.
+        """
+        ...
+
+    async def left_out(self, dead: set[str]) -> int:
+        """How many live documents of this slice the source did not have and the target lacks, dead letters apart."""
+        ...
+
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
         """(text, stored vector) of some documents of this slice."""
         ...
@@ -104,6 +116,16 @@ class NamedVectorSide:
         except UnexpectedResponse as error:
             if error.status_code != 404:
                 raise
+
+    async def settled(self, dead: int) -> bool:
+        """Never known: a batch may have been written in part, and the server reads what lacks faster than it counts."""
+        del dead
+        return False
+
+    async def left_out(self, dead: set[str]) -> int:
+        """None: the live collection is the source."""
+        del dead
+        return 0
 
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
         """Live points of this slice that have the vector."""
@@ -180,6 +202,33 @@ class BlueGreenSide:
             )
         )
 
+    async def settled(self, dead: int) -> bool:
+        """Exact counts of both collections instead of reading the source whole once more to find nothing.
+
+        While other slices are at work the counts differ, and another pass is made; it delays nothing. A catalogue does
+        not change while it is read.
+        """
+        if self._products is not None:
+            return True
+        source = await _count(self._client, self._task.source_collection or "")
+        return await _count(self._client, self._task.target_collection) + dead >= source
+
+    async def left_out(self, dead: set[str]) -> int:
+        """Live ids that a catalogue did not have: counts alone would hide them behind products that are new."""
+        if self._products is None or self._task.source_collection is None:
+            return 0
+        missing, offset = 0, None
+        while True:
+            points, offset = await _page(
+                self._client, self._task.source_collection, models.Filter(must=live()), offset, payload=False
+            )
+            mine = [point.id for point in points if in_slice(point.id, self._index, self._task.slices)]
+            if mine:
+                known = dead | await self._known(mine)
+                missing += sum(str(point) not in known for point in mine)
+            if offset is None:
+                return missing
+
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
         """Live points of this slice on the target side."""
         if self._task.target.vector is None:
@@ -196,16 +245,20 @@ class BlueGreenSide:
 
 
 async def _page(
-    client: AsyncQdrantClient, collection: str, wanted: models.Filter, offset: Any
+    client: AsyncQdrantClient, collection: str, wanted: models.Filter, offset: Any, *, payload: bool = True
 ) -> tuple[list[models.Record], Any]:
     return await patiently(
-        lambda: client.scroll(collection, wanted, limit=PAGE, offset=offset, with_payload=True, with_vectors=False)
+        lambda: client.scroll(collection, wanted, limit=PAGE, offset=offset, with_payload=payload, with_vectors=False)
     )
 
 
 async def _share(client: AsyncQdrantClient, collection: str, slices: int) -> int:
+    return -(-await _count(client, collection) // slices)
+
+
+async def _count(client: AsyncQdrantClient, collection: str) -> int:
     answer = await patiently(lambda: client.count(collection, models.Filter(must=live()), exact=True))
-    return -(-answer.count // slices)
+    return answer.count
 
 
 def _work(binding: Binding, point: models.Record) -> Work:

@@ -35,7 +35,7 @@ from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
 from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.reindex.cell_nodes import ANY_NODE, NextNode
-from searchops_workers.reindex.pipeline import Pipeline, Tally
+from searchops_workers.reindex.pipeline import IN_FLIGHT, Pipeline, Tally
 from searchops_workers.reindex.sides import BlueGreenSide, NamedVectorSide, Side
 from searchops_workers.retrieval.documents import ProductError, product_of
 from searchops_workers.retrieval.offline import CatalogueError, read_catalogue
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from searchops.api.tasks import CellAddress
 
 SAMPLES = 24
+MOST_IN_FLIGHT = 8
 REQUEST_SECONDS = 60
 MESSAGE = 1024
 
@@ -114,9 +115,11 @@ async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
             encoder = await _encoder(task)
         side = _side(task, index, client)
         rate = task.max_points_per_second / task.slices
-        tally = await Pipeline(side, encoder, batch=task.batch, points_per_second=rate).run()
+        in_flight = min(MOST_IN_FLIGHT, IN_FLIGHT * max(1, len(task.servers)))
+        tally = await Pipeline(side, encoder, batch=task.batch, in_flight=in_flight, points_per_second=rate).run()
         if tally.failed:
             _dead_letters(task, index, tally)
+        left_out = await side.left_out(tally.dead)
         cosine, sampled = await _verify(side, encoder)
         whole = max(await side.documents(), 1) if tally.failed else 1
     finally:
@@ -132,6 +135,7 @@ async def _run(task: ReindexTask, index: int, token: str) -> SliceResult:
         documents=total,
         embedded=tally.embedded,
         failed=len(tally.failed),
+        left_out=left_out,
         sampled=sampled,
         sample_min_cosine=cosine,
         exit_code=code,
@@ -199,7 +203,7 @@ def _catalogue(uri: str) -> list[dict[str, Any]]:
     try:
         data = read_bytes(uri)
     except BuildError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+        if _absent(error):
             raise SourceUnreadable(f"{uri}: nothing is there; wanted a catalogue; check the URI") from error
         raise
     with tempfile.TemporaryDirectory(prefix="searchops-catalogue-") as folder:
@@ -211,6 +215,15 @@ def _catalogue(uri: str) -> list[dict[str, Any]]:
             return list(read_catalogue(path))
         except CatalogueError as error:
             raise CatalogueError(str(error).replace(str(path), uri)) from error
+
+
+def _absent(error: BaseException | None) -> bool:
+    """Whether somewhere beneath a failure to read nothing was there."""
+    while error is not None:
+        if isinstance(error, FileNotFoundError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _rows(uri: str, path: Path) -> list[dict[str, Any]]:

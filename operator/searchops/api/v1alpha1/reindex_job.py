@@ -46,6 +46,8 @@ class ReindexReason(StrEnum):
     VERIFIED = "Verified"
     VERIFYING = "Verifying"
     COUNT_MISMATCH = "CountMismatch"
+    RECALL_TOO_LOW = "RecallTooLow"
+    AWAITING_APPROVAL = "AwaitingApproval"
     SWITCHED = "Switched"
     COMPLETE = "Complete"
     WORKER_FAILED = "WorkerFailed"
@@ -53,6 +55,9 @@ class ReindexReason(StrEnum):
     BAD_MODEL = "BadModel"
     SOURCE_UNREADABLE = "SourceUnreadable"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    BUDGET_EXCEEDED = "BudgetExceeded"
+    NOT_SUPPORTED = "NotSupported"
+    RETRIED = "Retried"
     CANCELLED = "Cancelled"
     CELL_UNREACHABLE = "CellUnreachable"
     NO_CAPACITY = "NoCapacity"
@@ -67,7 +72,9 @@ class ReindexSource(ApiModel):
 
     Attributes:
         from_collection: read the tenant's own collection.
-        uri: read a catalogue, .parquet or .jsonl, under a prefix that the namespace may read.
+        uri: read a catalogue, .parquet or .jsonl, under a prefix that the namespace may read. It fills a new generation
+            (BlueGreen) with its products as they stand there; what the gateway writes meanwhile wins. Every live
+            document must be in it, or the job fails: a switch never loses one.
     """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
@@ -87,7 +94,9 @@ class Budget(ApiModel):
     Attributes:
         max_points_per_second: write rate over all slices.
         deadline: end of the work; cursors are kept.
-        max_gpu_hours: GPU hours over all slices.
+        max_gpu_hours: GPU hours over all slices and tries, at least one GPU a running worker. The work is held, and
+            nothing lost, where they are spent or where the measured rate says that they will not do; it goes on once
+            the bound is raised.
     """
 
     max_points_per_second: Annotated[int, Field(ge=0, le=10_000_000)] = 0
@@ -111,11 +120,13 @@ class ReindexJobSpec(ApiModel):
     Attributes:
         tenant: SearchTenant in the same namespace; cannot change.
         revision: revision to embed with; what the tenant should be bound to where it is left out; cannot change.
-        strategy: NamedVector adds a vector to the collection, BlueGreen fills another one; Auto takes the first
-            where it can.
+        strategy: NamedVector adds a vector to the collection, BlueGreen fills another one; Auto takes what the tenant
+            prepared. A strategy that the prepared side is not of is refused by the condition Prepared.
         slices: parallel parts of the work.
-        cutover: Manual waits for a person before the tenant switches.
-        ttl_after_finished: how long the finished object is kept.
+        cutover: Manual stops at Verified until the annotation searchops.dev/approve names the revision (or this job,
+            where it has none).
+        ttl_after_finished: how long the finished object is kept; a failed one that its tenant still waits for is kept
+            until a new spec or the annotation searchops.dev/retry with a new word tries it again.
         suspend: hold the work; a queue such as Kueue sets and lifts it.
     """
 
@@ -167,15 +178,30 @@ class ProgressStatus(ApiModel):
 
 
 class CostStatus(ApiModel):
-    """What the work cost so far."""
+    """What the work cost so far.
+
+    Attributes:
+        gpu_seconds: running workers' time by their GPUs, over every try.
+        as_of: up to when running workers are counted.
+        documents_before: what the target side had when the first worker was made.
+        documents_per_gpu_second: measured on this job, once a minute of GPU time is spent.
+    """
 
     gpu_seconds: Annotated[int, Field(ge=0)] = 0
     currency: ShortText | None = None
     amount: Quantity | None = None
+    as_of: Timestamp | None = None
+    documents_before: Annotated[int, Field(ge=0)] = 0
+    documents_per_gpu_second: Quantity | None = None
 
 
 class ReindexJobStatus(ApiModel):
-    """What the operator saw of the work."""
+    """What the operator saw of the work.
+
+    Attributes:
+        retry_token: word of the annotation searchops.dev/retry that was seen last.
+        retries: how often a failure was tried again.
+    """
 
     observed_generation: Annotated[int, Field(ge=0)] = 0
     phase: JobPhase | None = None
@@ -185,6 +211,8 @@ class ReindexJobStatus(ApiModel):
     progress_at: Timestamp | None = None
     cost: CostStatus | None = None
     job: ShortText | None = None
+    retry_token: ShortText | None = None
+    retries: Annotated[int, Field(ge=0)] = 0
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     conditions: Conditions = ()

@@ -6,12 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import looptime
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops_workers.encoders.errors import BadVectors, EncoderRefused, EncoderUnavailable
-from searchops_workers.reindex.pipeline import MAX_PASSES, PAGES_AHEAD, WRITERS, WRITES_AHEAD, Pipeline
+from searchops_workers.reindex.pipeline import IN_FLIGHT, MAX_PASSES, PAGES_AHEAD, WRITERS, WRITES_AHEAD, Pipeline
 from searchops_workers.reindex.sides import Work, in_slice
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class MemorySide:
         self.pages_out = 0
         self.arrivals: list[Work] = []
         self.failure: Exception | None = None
+        self.counted: list[int] | None = None
 
     async def pending(self) -> AsyncIterator[list[Work]]:
         self.passes += 1
@@ -48,6 +50,16 @@ class MemorySide:
         while self.arrivals:
             work = self.arrivals.pop()
             self.lacking[work.id] = work
+
+    async def settled(self, dead: int) -> bool:
+        if self.counted is None:
+            return False
+        self.counted.append(len(self.lacking))
+        return len(self.lacking) <= dead
+
+    async def left_out(self, dead: set[str]) -> int:
+        del dead
+        return 0
 
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
         return [("", [0.0])] * min(count, 0)
@@ -108,6 +120,43 @@ async def test_what_arrives_while_a_pass_runs_is_found_by_the_next() -> None:
     assert (side.passes, len(tally.failed)) == (3, 1)
 
 
+async def test_a_side_that_counts_is_not_read_again_once_nothing_can_be_lacking() -> None:
+    side = MemorySide(["nut", "bad", "bolt"])
+    side.counted = []
+    tally = await Pipeline(side, CountingEncoder(), batch=4).run()
+    assert (tally.embedded, side.passes, side.counted) == (2, 1, [1])
+    side = MemorySide(["nut"])
+    side.counted = []
+    side.arrivals = [Work(99, {"_id": "late"}, "came late")]
+    assert (await Pipeline(side, CountingEncoder(), batch=4).run()).embedded == 2
+    assert (side.passes, side.counted) == (2, [1, 0])
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 5])
+async def test_the_encoder_has_the_next_batches_before_it_answers_and_no_more(in_flight: int) -> None:
+    side, encoder = MemorySide(["nut"] * 200), CountingEncoder()
+    encoder.gate = asyncio.Event()
+    running = asyncio.create_task(Pipeline(side, encoder, batch=5, in_flight=in_flight).run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert encoder.batches == [5] * in_flight
+    encoder.gate.set()
+    assert (await running).embedded == 200
+
+
+async def test_vectors_come_out_number_by_number_as_they_were_made() -> None:
+    made = np.random.default_rng(3).standard_normal((64, 384)).astype(np.float32)
+
+    class Bulk(CountingEncoder):
+        async def encode(self, texts: Sequence[str]) -> Any:
+            return made[[int(text) for text in texts]]
+
+    side = MemorySide([str(number) for number in range(64)])
+    await Pipeline(side, Bulk(), batch=16).run()
+    assert {type(value) for _, vector in side.written for value in vector} == {float}
+    assert all(np.float32(vector).tobytes() == made[number].tobytes() for number, vector in side.written)
+
+
 async def test_a_side_that_never_ends_is_given_up_after_some_passes() -> None:
     side = MemorySide(["nut"])
 
@@ -145,7 +194,7 @@ async def test_nothing_is_read_far_ahead_of_the_encoder() -> None:
     running = asyncio.create_task(Pipeline(side, encoder, batch=5).run())
     for _ in range(200):
         await asyncio.sleep(0)
-    assert side.pages_out <= PAGES_AHEAD + 2
+    assert side.pages_out <= PAGES_AHEAD + 3, "one more was read, one is being split, one is at the encoder"
     encoder.gate.set()
     tally = await running
     assert tally.embedded == 1000
@@ -163,7 +212,7 @@ async def test_nothing_is_encoded_far_ahead_of_the_writers() -> None:
     running = asyncio.create_task(Pipeline(side, encoder, batch=5).run())
     for _ in range(500):
         await asyncio.sleep(0)
-    assert len(encoder.batches) <= WRITES_AHEAD + WRITERS + 1
+    assert len(encoder.batches) <= WRITES_AHEAD + WRITERS + IN_FLIGHT
     released.set()
     assert (await running).embedded == 1000
 
