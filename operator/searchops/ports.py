@@ -37,8 +37,13 @@ class CellReader(Protocol):
         """One collection, or None where it does not exist."""
         ...
 
-    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
-        """Exact number of live points, or of those that lack the named vector."""
+    async def count(
+        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
+    ) -> int:
+        """Exact number of live points, or of those that lack the named vector.
+
+        With `missed` it is the points, deleted ones too, whose last version that previous side has not got.
+        """
         ...
 
     async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:

@@ -77,10 +77,12 @@ class Cells:
         await asyncio.sleep(0)
         return self.by_name[cell.name].collections.get(collection)
 
-    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
+    async def count(
+        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
+    ) -> int:
         self.reads["count"] += 1
         await asyncio.sleep(0)
-        del cell, collection, lacking
+        del cell, collection, lacking, missed
         return 0
 
     async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:

@@ -18,7 +18,7 @@ from searchops.adapters.qdrant_errors import Missing, Silent, Taken, translated
 from searchops.adapters.qdrant_recall import measure
 from searchops.adapters.qdrant_shapes import collection_state, dense_params, same_owner, sparse_params, strict_config
 from searchops.api.observed import CellIdentity, CellState, SearchProbe
-from searchops.api.retrieval import DELETED_KEY
+from searchops.api.retrieval import DELETED_KEY, MISSED_KEY
 from searchops.runtime.errors import NotReady, Terminal, Transient, describe
 
 if TYPE_CHECKING:
@@ -125,10 +125,14 @@ class QdrantCells:
             return None
         return collection_state(collection, info)
 
-    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
-        """Exact number of live points (tombstones excluded), or of those that lack the named vector."""
+    async def count(
+        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
+    ) -> int:
+        """Exact number of live points (tombstones excluded), of those that lack a vector, or of all with this mark."""
         live: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key=DELETED_KEY))]
         without: list[Any] = [models.HasVectorCondition(has_vector=lacking)] if lacking else []
+        if missed is not None:
+            live = [models.FieldCondition(key=MISSED_KEY, match=models.MatchValue(value=missed))]
         client = self._connections.get(cell).client
         async with translated(cell.name, f"count {collection}"):
             answer = await client.count(

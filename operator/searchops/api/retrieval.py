@@ -21,6 +21,8 @@ PRODUCT_NAMESPACE = uuid.UUID("6f9c1e0a-6f3e-5d0e-9a55-2d3c5f1b7a10")
 ID_KEY = "_id"
 VERSION_KEY = "_version"
 DELETED_KEY = "_deleted"
+MISSED_KEY = "_missed"
+"""Payload keys of ours. The last one names the previous side that has not got this version of the point."""
 
 BINDING_KEY = "searchops.dev/binding"
 PENDING_KEY = "searchops.dev/pending"
@@ -202,3 +204,9 @@ class Binding(ApiModel):
             pydantic.ValidationError: where the value is not a binding.
         """
         return cls.model_validate_json(text)
+
+
+def missed_mark(previous: Binding) -> str:
+    """What `MISSED_KEY` holds for a previous side; a later side under the same name is another one."""
+    text = f"{previous.side or ''}/{previous.revision or 'lexical'}/{previous.since}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from searchops.api.meta import ApiModel, ArtifactReference
+from searchops.api.meta import ApiModel, ArtifactReference, Digest, Timestamp
 from searchops.api.retrieval import Binding, RetrievalProfile
 from searchops.api.v1alpha1.embedding_model import Backend, ChangeKind, HoldoutReference, Margins, Outcome, Precision
 
@@ -135,13 +135,29 @@ class Arm(ApiModel):
     dimension: int | None = None
 
 
+class EarlierAttempt(ApiModel):
+    """Another candidate that was judged before.
+
+    Attributes:
+        digest: of its checkpoint.
+        at: when its verdict was reached.
+        evidence: URI of its evidence document, which says which families it was asked on; that of a holdout which was
+            not its first carries ``-<holdout>`` before the extension.
+    """
+
+    digest: Digest
+    at: Timestamp
+    evidence: str
+
+
 class EvaluateTask(ApiModel):
     """Both arms through the served path on the same holdout, catalogue, fusion and seed.
 
     Attributes:
         servers: gRPC addresses (``host:port``) of the canary pool's servers.
         profile: the pinned retrieval profile, given whole.
-        attempts: earlier digests tried on this holdout's gate part within 30 days (wear).
+        earlier: every other digest that was judged before, whenever that was (wear).
+        recent_since: the beginning of the window in which each of them lowers the level.
         anchored: URIs of evidence documents of the last five promoted revisions (gate A').
         embeddings: URI prefix where catalogue embeddings are kept per space.
     """
@@ -156,7 +172,8 @@ class EvaluateTask(ApiModel):
     margins: Margins
     profile: RetrievalProfile
     seed: int = 20261124
-    attempts: int = 0
+    earlier: tuple[EarlierAttempt, ...] = ()
+    recent_since: Timestamp = "1970-01-01T00:00:00Z"
     anchored: tuple[str, ...] = ()
     embeddings: str
     evidence_uri: str

@@ -148,6 +148,7 @@ def _kept(status: EmbeddingModelStatus) -> str:
         retiring=status.retiring,
         rejected=status.rejected,
         history=status.history,
+        attempts=status.attempts,
         next_number=status.next_number,
     )
     return json.dumps(kept.to_wire(), sort_keys=True)

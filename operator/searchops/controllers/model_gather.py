@@ -260,6 +260,7 @@ def _tenant_facts(tenants: ObjectCache[SearchTenant], model: str) -> Iterable[Te
             rebuilding=status.rebuild is not None,
             failed=condition is not None and condition.reason == "RebuildFailed",
             held=tenant.spec.paused or tenant.spec.model.revision is not None,
+            previous_lacking=status.previous.lacking if status.previous is not None else None,
         )
 
 

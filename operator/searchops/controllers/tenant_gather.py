@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from searchops.api.meta import parse_time
 from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe
-from searchops.api.retrieval import lexical_vector
+from searchops.api.retrieval import MISSED_KEY, lexical_vector, missed_mark
 from searchops.api.v1alpha1.search_tenant import AccessEntry
 from searchops.controllers.tenant_index import Generations, Grants
 from searchops.planning import tenant as planner
@@ -179,12 +179,18 @@ class TenantGatherer:
             side = next((one for one in collections if one.name == name), None)
             if side is None or not owner.owns(side) or (item.vector is not None and item.vector not in side.dense):
                 continue
+            if item is bindings.previous and side.name != current.name and MISSED_KEY not in current.indexes:
+                continue
             missing = 0
             if item.vector is not None:
                 missing = await self._ports.cells.count(cell, side.name, lacking=item.vector)
             if side.name != current.name:
                 live = await self._ports.cells.count(cell, current.name)
-                missing += max(0, live - await self._ports.cells.count(cell, side.name))
+                fewer = live - await self._ports.cells.count(cell, side.name)
+                marked = 0
+                if item is bindings.previous:
+                    marked = await self._ports.cells.count(cell, current.name, missed=missed_mark(item))
+                missing += max(0, fewer, marked)
             counts[count_key(item, own_side)] = missing
         return counts
 

@@ -127,6 +127,7 @@ class BindingContext:
             vector=previous.vector,
             collection=previous.side,
             until=format_time(self.window_end),
+            lacking=self.lacking(previous),
         )
 
     def record(self, values: Mapping[str, str | None]) -> tuple[tuple[str, str | None], ...]:

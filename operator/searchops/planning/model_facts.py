@@ -33,7 +33,11 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class TenantFact:
-    """One tenant that names the model, as its last status says."""
+    """One tenant that names the model, as its last status says.
+
+    Attributes:
+        previous_lacking: points whose last write the previous side has not got; None is unknown.
+    """
 
     namespace: str
     name: str
@@ -43,6 +47,7 @@ class TenantFact:
     rebuilding: bool = False
     failed: bool = False
     held: bool = False
+    previous_lacking: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from searchops.planning.model_facts import (
     WriteState,
 )
 from searchops.planning.names import FINALIZER, ROLLBACK_ANNOTATION
-from searchops.planning.rollout_choice import choose, is_paused, reject, restore, wear_attempts
+from searchops.planning.rollout_choice import choose, is_paused, reject, restore
 from searchops.planning.rollout_report import report, settled, stamped
 from searchops.planning.rollout_stages import Stage, advance
 from searchops.planning.rollout_waves import watch_wave
@@ -89,7 +89,7 @@ def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
         findings = (no("Progressing", ModelReason.PAUSED, message), no("Ready", ModelReason.PAUSED, message))
         stage = Stage(status.model_copy(update={"phase": "Paused"}), findings, (), None)
     else:
-        stage = advance(model, facts, status, serving, canary, wear_attempts(status, candidate.digest, now), now)
+        stage = advance(model, facts, status, serving, canary, now)
         stage = _rejected(model, stage, now)
     return _finish(model, facts, stage, serving, canary, tuple(actions), now)
 

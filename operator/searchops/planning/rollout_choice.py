@@ -6,11 +6,16 @@ Every change of the choice is a pass of its own: the ConfigMap first, then the s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
-from searchops.api.v1alpha1.embedding_model import HistoryEntry, ModelReason, RejectedStatus, RevisionStatus
+from searchops.api.v1alpha1.embedding_model import (
+    AttemptStatus,
+    HistoryEntry,
+    ModelReason,
+    RejectedStatus,
+    RevisionStatus,
+)
 from searchops.planning.model_facts import DeleteJob, EmitEvent, WriteState
 from searchops.planning.names import (
     PAUSE_ANNOTATION,
@@ -31,7 +36,7 @@ MAX_HISTORY = 30
 MAX_REJECTED = 20
 MAX_RETIRING = 10
 MAX_TOKEN = 128
-WEAR_WINDOW = timedelta(days=30)
+MAX_ATTEMPTS_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ def restore(status: EmbeddingModelStatus, stored: EmbeddingModelStatus) -> Embed
             "retiring": stored.retiring,
             "rejected": stored.rejected,
             "history": stored.history,
+            "attempts": stored.attempts,
             "next_number": stored.next_number,
         }
     )
@@ -171,7 +177,7 @@ def _space_change(status: EmbeddingModelStatus, revision: RevisionStatus) -> str
 def without_candidate(status: EmbeddingModelStatus, now: datetime) -> EmbeddingModelStatus:
     """The status after the candidate was superseded; tenants already bound to it go back by the wave rule.
 
-    The outcome of a verdict that was reached stays in the history, because it has worn the holdout.
+    The outcome of a verdict that was reached stays in the history.
     """
     candidate, verdict = status.candidate, status.verdict
     if candidate is None:
@@ -214,19 +220,15 @@ def is_rejected(rejected: Sequence[RejectedStatus], desired: Desired) -> bool:
     )
 
 
-def wear_attempts(status: EmbeddingModelStatus, digest: str, now: datetime) -> int:
-    """Other digests decided within 30 days: each halves the α of the next (rollout design, *Wear*).
+def with_attempt(status: EmbeddingModelStatus, attempt: AttemptStatus) -> EmbeddingModelStatus:
+    """The status once a verdict was reached: another try of one digest asks nothing new, so only its last counts."""
+    others = tuple(item for item in status.attempts if item.digest != attempt.digest)
+    return status.model_copy(update={"attempts": (*others, attempt)[-MAX_ATTEMPTS_KEPT:]})
 
-    A superseded candidate counts where its verdict was reached; a digest's own earlier attempts do not count.
-    """
-    recent = [
-        entry
-        for entry in status.history
-        if (entry.event in ("Promoted", "Rejected") or entry.message is not None)
-        and parse_time(entry.at) > now - WEAR_WINDOW
-    ]
-    own = digest.removeprefix("sha256:")[:8]
-    return len({entry.revision.rsplit("-", 1)[-1] for entry in recent} - {own})
+
+def earlier_attempts(status: EmbeddingModelStatus, digest: str) -> tuple[AttemptStatus, ...]:
+    """Verdicts on other digests, however old: within 30 days each halves α, and a family bears ten in all."""
+    return tuple(item for item in status.attempts if item.digest != digest)
 
 
 def reject(

@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from searchops.api.tasks import Arm, BuildTask, EngineProfile, EvaluateTask, Founder
+from searchops.api.meta import format_time
+from searchops.api.tasks import Arm, BuildTask, EarlierAttempt, EngineProfile, EvaluateTask, Founder
 from searchops.planning.jobs import JobOrder
 from searchops.planning.names import job_name
-from searchops.planning.rollout_choice import retry_token
+from searchops.planning.rollout_choice import earlier_attempts, retry_token
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from searchops.api.v1alpha1.embedding_model import ChangeKind, EmbeddingModel, EmbeddingModelStatus, RevisionStatus
     from searchops.planning.model_facts import ModelFacts
 
 BUILD_DEADLINE = timedelta(hours=4)
 GATE_DEADLINE = timedelta(hours=4)
+WEAR_WINDOW = timedelta(days=30)
 
 
 def build_job_name(model: EmbeddingModel, revision: RevisionStatus) -> str:
@@ -36,6 +40,11 @@ def gate_job_name(model: EmbeddingModel, status: EmbeddingModelStatus, gate: str
 def result_uri(facts: ModelFacts, job: str) -> str:
     """Where a Job of a model writes its answer first."""
     return f"{facts.artifacts}/results/{job}.json"
+
+
+def evidence_uri(facts: ModelFacts, job: str) -> str:
+    """Where a gate Job writes the evidence document of its first holdout."""
+    return f"{facts.artifacts}/evidence/{job}.json"
 
 
 def change_kind(model: EmbeddingModel, status: EmbeddingModelStatus) -> ChangeKind:
@@ -87,8 +96,8 @@ def gate_order(
     facts: ModelFacts,
     status: EmbeddingModelStatus,
     candidate: RevisionStatus,
-    attempts: int,
     name: str,
+    now: datetime,
 ) -> JobOrder:
     """What the gate Job is given: both arms through the canary pool on the same holdouts, margins and profile."""
     assert facts.canary is not None and facts.profile is not None, "checked by the caller"  # noqa: S101
@@ -115,10 +124,14 @@ def gate_order(
         holdouts=model.spec.gate.holdouts,
         margins=model.spec.gate.margins,
         profile=facts.profile,
-        attempts=attempts,
+        earlier=tuple(
+            EarlierAttempt(digest=item.digest, at=item.at, evidence=item.evidence)
+            for item in earlier_attempts(status, candidate.digest)
+        ),
+        recent_since=format_time(now - WEAR_WINDOW),
         anchored=tuple(anchored[:5]),
         embeddings=f"{facts.artifacts}/embeddings",
-        evidence_uri=f"{facts.artifacts}/evidence/{name}.json",
+        evidence_uri=evidence_uri(facts, name),
         result_uri=result_uri(facts, name),
     )
     return JobOrder(name, "evaluate", task, model.metadata, "EmbeddingModel", GATE_DEADLINE)

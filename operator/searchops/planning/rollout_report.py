@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import parse_time
 from searchops.api.v1alpha1.embedding_model import FleetStatus, ModelReason, ServersStatus
-from searchops.planning.conditions import Finding, no, stamp, yes
+from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import desired_of, is_active, is_paused
 from searchops.planning.server_troubles import told
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
-    from searchops.planning.model_facts import ModelFacts
+    from searchops.planning.model_facts import ModelFacts, TenantFact
     from searchops.planning.servers import PoolSync
 
 MAX_FAILING = 64
@@ -81,7 +81,7 @@ def standing(
     status: EmbeddingModelStatus, facts: ModelFacts, syncs: Sequence[PoolSync], now: datetime
 ) -> tuple[Finding, ...]:
     """Findings that hold whatever the stage; a stage's own of the same type replace them."""
-    findings = [_servers(facts, syncs), _rollback(status, now)]
+    findings = [_servers(facts, syncs), _rollback(status, facts, now)]
     if status.candidate is not None:
         which = f"{status.active.revision} serves" if status.active is not None else "tenants serve the lexical legs"
         message = f"{status.candidate.revision} is on its way; meanwhile {which}"
@@ -118,10 +118,18 @@ def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
     return yes("ServersInSync", ModelReason.IN_SYNC, f"{total} of {total} servers hold exactly what they should")
 
 
-def _rollback(status: EmbeddingModelStatus, now: datetime) -> Finding:
+def _rollback(status: EmbeddingModelStatus, facts: ModelFacts, now: datetime) -> Finding:
+    """Whether tenants could go back at once: the earlier revision is warm and no write has missed its side."""
     if status.active is None:
         return no("RollbackReady", ModelReason.NOTHING_PROMOTED, "nothing is promoted yet: tenants serve lexical legs")
     warm = [item for item in status.retiring if item.retire_after and parse_time(item.retire_after) > now]
+    targets = {item.revision for item in warm[-1:]}
+    if status.candidate is not None and status.wave is not None:
+        targets.add(status.active.revision)
+    followers = [tenant for tenant in facts.tenants if tenant.previous in targets]
+    stale = [tenant for tenant in followers if tenant.previous_lacking]
+    if stale:
+        return no("RollbackReady", ModelReason.STALE_PREVIOUS, _stale(stale))
     if not warm:
         return no(
             "RollbackReady",
@@ -129,7 +137,26 @@ def _rollback(status: EmbeddingModelStatus, now: datetime) -> Finding:
             "no earlier revision is warm: going back means another build, gate and re-embedding of every tenant",
         )
     newest = warm[-1]
+    uncounted = [tenant for tenant in followers if tenant.previous_lacking is None]
+    if uncounted:
+        first = uncounted[0]
+        message = (
+            f"{newest.revision} stays loaded until {newest.retire_after}, but the previous sides of {len(uncounted)} "
+            f"tenants are not counted yet ({first.namespace}/{first.name} first)"
+        )
+        return unknown("RollbackReady", ModelReason.WAITING, message)
     return yes("RollbackReady", ModelReason.WARM, f"{newest.revision} stays loaded until {newest.retire_after}")
+
+
+def _stale(tenants: Sequence[TenantFact]) -> str:
+    worst = max(tenants, key=lambda tenant: tenant.previous_lacking or 0)
+    total = sum(tenant.previous_lacking or 0 for tenant in tenants)
+    return (
+        f"writes missed the previous side of {len(tenants)} tenants, {total} points in all: "
+        f"{worst.namespace}/{worst.name} lacks {worst.previous_lacking} points for {worst.previous}; going back would "
+        "re-embed these tenants; send the products again that were answered with missedPrevious, and the side is "
+        "complete once more"
+    )
 
 
 def fleet_status(status: EmbeddingModelStatus, facts: ModelFacts) -> FleetStatus:

@@ -9,18 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from searchops.api.meta import format_time
 from searchops.api.tasks import (
     EXIT_ACCURACY,
     EXIT_BAD_CHECKPOINT,
     EXIT_DIGEST_MISMATCH,
     FINAL_EXIT_CODES,
 )
-from searchops.api.v1alpha1.embedding_model import EvidenceReference, ModelReason, VerdictStatus
+from searchops.api.v1alpha1.embedding_model import AttemptStatus, EvidenceReference, ModelReason, VerdictStatus
 from searchops.planning.conditions import Finding, no, yes
-from searchops.planning.model_facts import CreateJob, DeleteJob, EmitEvent
+from searchops.planning.model_facts import CreateJob, DeleteJob, EmitEvent, WriteState
 from searchops.planning.names import space_id
-from searchops.planning.rollout_choice import gate_passed
-from searchops.planning.rollout_orders import build_order, change_kind, gate_order
+from searchops.planning.rollout_choice import gate_passed, with_attempt
+from searchops.planning.rollout_orders import build_order, change_kind, evidence_uri, gate_order
 from searchops.planning.rollout_report import verdict_text
 from searchops.planning.rollout_waves import run_waves
 
@@ -61,7 +62,6 @@ def advance(
     status: EmbeddingModelStatus,
     serving: PoolSync | None,
     canary: PoolSync | None,
-    attempts: int,
     now: datetime,
 ) -> Stage:
     """Move the candidate as far as the facts allow in one pass."""
@@ -87,7 +87,7 @@ def advance(
     findings.append(yes("Loaded", ModelReason.LOADED, f"every canary server serves {candidate.revision}"))
     findings.append(yes("Verified", ModelReason.VERIFIED, "served vectors match the FP32 reference on every server"))
     if not gate_passed(status):
-        return _gate(model, facts, status, canary, attempts, tuple(findings))
+        return _gate(model, facts, status, canary, tuple(findings), now)
     warm = status.verdict is None
     reason = ModelReason.SKIPPED_WARM if warm else ModelReason.PASSED
     findings.append(yes("GatePassed", reason, "judged before: still warm" if warm else verdict_text(status)))
@@ -227,8 +227,8 @@ def _gate(
     facts: ModelFacts,
     status: EmbeddingModelStatus,
     canary: PoolSync,
-    attempts: int,
     findings: tuple[Finding, ...],
+    now: datetime,
 ) -> Stage:
     """The gate of a candidate that has not passed.
 
@@ -239,7 +239,7 @@ def _gate(
     assert candidate is not None, "only a candidate is gated"  # noqa: S101 - caller's invariant
     job, result = facts.gate, facts.gate_result
     if result is not None:
-        return _answered(model, status, result, findings)
+        return _answered(model, facts, status, result, findings, now)
     if job is None or facts.profile is None:
         message = f"spec.gate.profile {model.spec.gate.profile!r} is not a built-in retrieval profile"
         return _with(findings, _stuck(status, "GatePassed", ModelReason.INVALID_SPEC, message))
@@ -252,7 +252,7 @@ def _gate(
         active = status.active
         if active is not None and not canary.serves(active.revision):
             return _waiting_for_servers(gating, findings, active.revision, canary)
-        order = gate_order(model, facts, status, candidate, attempts, job.name)
+        order = gate_order(model, facts, status, candidate, job.name, now)
         create = CreateJob(order, model.spec.gate.worker.pod_template)
         return Stage(gating, (*findings, waiting), (create,), JOB_POLL_SECONDS)
     if job.state.complete or job.state.failure:
@@ -261,15 +261,27 @@ def _gate(
 
 
 def _answered(
-    model: EmbeddingModel, status: EmbeddingModelStatus, result: EvaluateResult, findings: tuple[Finding, ...]
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    result: EvaluateResult,
+    findings: tuple[Finding, ...],
+    now: datetime,
 ) -> Stage:
-    """The verdict is told and written first; what follows from it is the next pass."""
+    """The verdict is told and written first, and kept with what it has worn; what follows from it is the next pass."""
     verdict = _verdict(model, status, result)
     if status.verdict != verdict:
         event = EmitEvent("VerdictReached", f"{result.revision}: {result.outcome} {result.message}".strip())
         updated = status.model_copy(update={"phase": "Gating", "verdict": verdict})
         said = no("GatePassed", ModelReason.GATING, f"the verdict is {verdict_text(updated)}")
-        return Stage(updated, (*findings, said), (event,), 0.0)
+        candidate = status.candidate
+        if result.outcome == "Invalid" or candidate is None or facts.gate is None:
+            return Stage(updated, (*findings, said), (event,), 0.0)
+        attempt = AttemptStatus(
+            digest=candidate.digest, at=format_time(now), evidence=evidence_uri(facts, facts.gate.name)
+        )
+        updated = with_attempt(updated, attempt)
+        return Stage(updated, (*findings, said), (WriteState(updated), event), 0.0)
     return _judge(model, status, verdict, findings)
 
 

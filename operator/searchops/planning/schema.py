@@ -149,7 +149,7 @@ def indexes_of(spec: SearchTenantSpec) -> tuple[tuple[str, str], ...]:
     """Payload indexes: the declared fields and the two that retrieval itself filters on."""
     declared = {field.name: INDEX_TYPES.get(field.type, field.type) for field in spec.fields if field.role == "Filter"}
     declared |= {field.name: "keyword" for field in spec.fields if field.role == "Code"}
-    return tuple(sorted({**declared, "_deleted": "integer", "_version": "integer"}.items()))
+    return tuple(sorted({**declared, "_deleted": "integer", "_missed": "keyword", "_version": "integer"}.items()))
 
 
 def lexical_binding(spec: SearchTenantSpec, profile: RetrievalProfile, side: str, now: datetime) -> Binding:

@@ -95,7 +95,14 @@ class Tenant:
             strict_mode_config=models.StrictModeConfig(enabled=True, unindexed_filtering_retrieve=False),
             metadata={key: value for key, value in metadata.items() if value is not None},
         )
-        kinds = {"_deleted": "integer", "_version": "integer", "price": "float", "colour": "keyword", "sku": "keyword"}
+        kinds = {
+            "_deleted": "integer",
+            "_version": "integer",
+            "_missed": "keyword",
+            "price": "float",
+            "colour": "keyword",
+            "sku": "keyword",
+        }
         for field, kind in kinds.items():
             await self.admin.create_payload_index(collection, field, models.PayloadSchemaType(kind))
         await self.point(self.sides[number % 2], collection)

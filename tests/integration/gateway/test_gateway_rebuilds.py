@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searchops.api.retrieval import BINDING_KEY, PENDING_KEY
+from qdrant_client import models
+
+from searchops.api.retrieval import BINDING_KEY, PENDING_KEY, missed_mark
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -80,3 +82,37 @@ async def test_a_side_that_is_being_filled_is_never_missed_and_a_previous_one_ne
         assert "d-one" not in stored.vector
         metrics = (await front.http.get("/metrics")).text
         assert "searchops_gateway_previous_side_missed_total 1.0" in metrics
+
+
+async def test_what_another_collection_missed_is_marked_point_by_point_until_a_write_reaches_it(
+    cell: QdrantCell, admin: AsyncQdrantClient
+) -> None:
+    tenant = await made(admin, "marked")
+    await tenant.create(3, ["d-two"], {})
+    first, second = dense("r1", "d-one", tenant.sides[0]), dense("r2", "d-two", tenant.sides[1])
+    await tenant.bind(3, binding=second, previous=first)
+    await tenant.point(tenant.alias, f"{tenant.alias}@g3")
+    where = {"key": "_missed", "match": {"value": missed_mark(first)}}
+
+    async def marks() -> int:
+        counted = await admin.count(
+            f"{tenant.alias}@g3", count_filter=models.Filter.model_validate({"must": [where]}), exact=True
+        )
+        return counted.count
+
+    async with gateway(cell, tenant) as front:
+        assert "missedPrevious" not in await front.put(PRODUCTS)
+        assert await marks() == 0
+        await admin.delete_collection(f"{tenant.alias}@g2")
+        answer = await front.put(PRODUCTS[:1])
+        assert answer["missedPrevious"]
+        deleted = await front.call("DELETE", "/products", json={"ids": [PRODUCTS[1]["id"]]})
+        assert deleted.status_code == 200
+        assert await marks() == 2, "an update and a delete, which no count of points would show"
+        found = await front.search("hex nut")
+        assert not any("_missed" in str(hit) for hit in found["hits"])
+
+        await tenant.create(2, ["d-one"], {})
+        await tenant.point(tenant.sides[0], f"{tenant.alias}@g2")
+        assert "missedPrevious" not in await front.put(PRODUCTS[:2])
+        assert await marks() == 0

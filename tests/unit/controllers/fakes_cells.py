@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FakePoint:
-    """A point: the version of the document that each of its vectors was made from ("" is the payload)."""
+    """A point: the version of the document that each of its vectors was made from ("" is the payload), and its mark."""
 
     versions: dict[str, int]
+    missed: str | None = None
 
 
 @dataclass(slots=True)
@@ -86,8 +87,13 @@ class FakeCells:
         state = None if found is None else _state(found)
         return self._faults.through("describe", lambda: state)
 
-    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
+    async def count(
+        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
+    ) -> int:
         found = self._there(cell, collection)
+        if missed is not None:
+            marked = sum(point.missed == missed for point in found.points.values())
+            return self._faults.through("count", lambda: marked)
         wanted = [point for point in found.points.values() if lacking is None or lacking not in point.versions]
         return self._faults.through("count", lambda: len(wanted))
 

@@ -194,7 +194,9 @@ class ReindexWorld:
         state = CollectionState(collection, 0, dense, frozenset(), {}, 1, 1, None, metadata, status=self.colour)
         return self.faults.call("cell.describe", lambda: state)
 
-    async def count(self, cell: CellRegistration, collection: str, *, lacking: str | None = None) -> int:
+    async def count(
+        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
+    ) -> int:
         if lacking is not None:
             return self.faults.call("cell.count", lambda: 0)
         return self.faults.call("cell.count", lambda: self.documents if collection.endswith("@g1") else self.filled)

@@ -306,7 +306,8 @@ def answered(outcome: str, spec: dict[str, Any], digest: str = "b") -> ModelPlan
     result = verdict(built("b", 2).revision, outcome)
     facts = replace(facts, gate=job(facts.gate, complete=True), gate_result=result)
     plan = plan_model(model, facts, NOW)
-    assert told(plan.actions) == ["event VerdictReached"]
+    kept = [] if outcome == "Invalid" else ["WriteState"]
+    assert told(plan.actions) == [*kept, "event VerdictReached"]
     assert (status_of(plan).verdict, plan.requeue_after) == (recorded(outcome), 0.0)
     return plan_model(after(model, plan), facts, NOW)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.v1alpha1.embedding_model import (
+    AttemptStatus,
     EmbeddingModelStatus,
     HistoryEntry,
 )
 from searchops.planning.model_facts import AddFinalizer, ModelPlan, WriteState
 from searchops.planning.rollout import plan_model
-from searchops.planning.rollout_choice import wear_attempts
+from searchops.planning.rollout_choice import earlier_attempts, with_attempt
 
 if TYPE_CHECKING:
     from tests.unit.planning import rollout_cases as case
@@ -217,20 +218,14 @@ def test_a_paused_model_without_a_candidate_says_so() -> None:
     assert case.condition(plan, "Ready") == ("False", "Paused")
 
 
-def test_wear_counts_other_digests_that_were_decided_within_thirty_days() -> None:
-    def entry(digest: str, number: int, event: str, days: float, outcome: str | None = None) -> HistoryEntry:
-        return HistoryEntry(
-            revision=case.built(digest, number).revision, event=event, at=case.at(days=days), message=outcome
+def test_attempts_are_kept_once_for_each_digest_and_within_a_bound() -> None:
+    status = EmbeddingModelStatus()
+    for number in range(120):
+        attempt = AttemptStatus(
+            digest=f"sha256:{number % 60:064x}", at=case.at(hours=number), evidence=f"s3://e/{number}"
         )
-
-    history = (
-        entry("a", 1, "Promoted", -31),
-        entry("b", 2, "Rejected", -29),
-        entry("b", 3, "Rejected", -20),
-        entry("c", 4, "Superseded", -10),
-        entry("d", 5, "Superseded", -9, "Inconclusive"),
-        entry("e", 6, "Promoted", -1),
-    )
-    status = EmbeddingModelStatus(history=history)
-    assert wear_attempts(status, case.DIGESTS["f"], case.NOW) == 3
-    assert wear_attempts(status, case.DIGESTS["e"], case.NOW) == 2
+        status = with_attempt(status, attempt)
+    assert [item.evidence for item in status.attempts] == [f"s3://e/{number}" for number in range(70, 120)]
+    own = status.attempts[-1].digest
+    assert own not in {item.digest for item in earlier_attempts(status, own)}
+    assert len(earlier_attempts(status, own)) == 49

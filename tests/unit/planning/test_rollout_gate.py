@@ -10,10 +10,10 @@ import pytest
 
 from searchops.api.observed import JobState
 from searchops.api.v1alpha1.embedding_model import (
+    AttemptStatus,
     EmbeddingModelStatus,
-    HistoryEntry,
 )
-from searchops.planning.model_facts import DeleteJob
+from searchops.planning.model_facts import DeleteJob, WriteState
 from searchops.planning.rollout import plan_model
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ else:
 
 def test_the_gate_is_given_both_arms_and_what_has_worn_the_holdout() -> None:
     earlier = case.promoted("c", 3, retire_after=case.at(hours=5), evidence="s3://e/3")
-    history = (HistoryEntry(revision=earlier.revision, event="Promoted", at=case.at(days=-3)),)
-    status = case.gating(active=case.promoted(evidence="s3://e/1"), retiring=(earlier,), history=history)
+    own = AttemptStatus(digest=case.DIGESTS["b"], at=case.at(days=-1), evidence="s3://e/own")
+    worn = AttemptStatus(digest=case.DIGESTS["c"], at=case.at(days=-40), evidence="s3://e/3")
+    status = case.gating(active=case.promoted(evidence="s3://e/1"), retiring=(earlier,), attempts=(worn, own))
     model = case.make_model("b", status)
     plan = case.steady(model, case.facts_of(model))
     assert case.told(plan.actions) == ["CreateJob"]
@@ -59,7 +60,8 @@ def test_the_gate_is_given_both_arms_and_what_has_worn_the_holdout() -> None:
             "modelNdcg": "0.02",
         },
         "seed": 20261124,
-        "attempts": 1,
+        "earlier": [{"digest": case.DIGESTS["c"], "at": case.at(days=-40), "evidence": "s3://e/3"}],
+        "recentSince": case.at(days=-30),
         "anchored": ["s3://e/1", "s3://e/3"],
         "embeddings": "s3://artifacts/embeddings",
         "evidenceUri": f"s3://artifacts/evidence/{name}.json",
@@ -222,3 +224,21 @@ def test_a_build_that_has_answered_may_end_while_the_gate_starts() -> None:
     model = case.make_model("b", case.gating())
     ending = JobState("build-1", "uid-1", kind="build", active=1)
     assert case.told(plan_model(model, case.facts_of(model, jobs=(ending,)), case.NOW).actions) == ["CreateJob"]
+
+
+@pytest.mark.parametrize("outcome", ["Pass", "Regressed", "Inconclusive", "Invalid"])
+def test_a_verdict_wears_the_holdout_once_for_each_digest_and_is_kept_for_good(outcome: str) -> None:
+    old = AttemptStatus(digest=case.DIGESTS["b"], at=case.at(days=-50), evidence="s3://e/old")
+    other = AttemptStatus(digest=case.DIGESTS["c"], at=case.at(days=-400), evidence="s3://e/other")
+    model = case.make_model("b", case.gating(attempts=(old, other)))
+    facts = case.facts_of(model)
+    assert facts.gate is not None
+    answer = case.verdict(case.built("b", 2).revision, outcome)
+    plan = plan_model(model, replace(facts, gate=case.job(facts.gate, complete=True), gate_result=answer), case.NOW)
+    new = AttemptStatus(
+        digest=case.DIGESTS["b"], at=case.at(), evidence=f"s3://artifacts/evidence/{facts.gate.name}.json"
+    )
+    wanted = (old, other) if outcome == "Invalid" else (other, new)
+    assert case.status_of(plan).attempts == wanted
+    written = [action.status.attempts for action in plan.actions if isinstance(action, WriteState)]
+    assert written == ([] if outcome == "Invalid" else [wanted])

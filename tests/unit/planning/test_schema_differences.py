@@ -63,6 +63,7 @@ def test_what_cannot_change_in_place_needs_a_rebuild(spec: dict[str, Any], chang
 def test_indexes_are_the_filters_and_codes_and_what_retrieval_filters_on() -> None:
     assert indexes_of(case.make_tenant().spec) == (
         ("_deleted", "integer"),
+        ("_missed", "keyword"),
         ("_version", "integer"),
         ("price", "float"),
         ("sku", "keyword"),

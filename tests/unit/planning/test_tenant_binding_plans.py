@@ -256,7 +256,7 @@ def test_inside_the_rollback_window_the_old_side_stays_and_the_end_is_waited_for
     expected = case.expected_status(
         bound,
         conditions={"ModelBound": ("True", "Bound", f"bound to {R2} (active)")},
-        previous=case.previous_status(old, since + timedelta(hours=72)),
+        previous=case.previous_status(old, since + timedelta(hours=72)).model_copy(update={"lacking": 0}),
     )
     assert plan(case.make_tenant(), facts) == TenantPlan((), expected, 3600.0)
 

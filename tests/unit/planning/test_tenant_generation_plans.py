@@ -92,6 +92,7 @@ def test_a_schema_change_builds_the_next_generation_with_its_side() -> None:
     expected = (
         CreateCollection(design),
         CreateIndex(G2, "_deleted", "integer"),
+        CreateIndex(G2, "_missed", "keyword"),
         CreateIndex(G2, "_version", "integer"),
         CreateIndex(G2, "price", "float"),
         CreateIndex(G2, "sku", "keyword"),
@@ -108,7 +109,9 @@ def test_pending_is_written_once_the_generation_is_all_there() -> None:
 
 
 def test_a_generation_without_an_index_or_side_is_completed_first() -> None:
-    half = other_side(points=0, indexes={"_deleted": "integer", "_version": "integer", "price": "float"})
+    half = other_side(
+        points=0, indexes={"_deleted": "integer", "_missed": "keyword", "_version": "integer", "price": "float"}
+    )
     facts = case.make_facts(case.make_collection(case.dense(1)), half, model=BOUND)
     assert facts.cell is not None
     facts = replace(facts, cell=replace(facts.cell, aliases={ALIAS: G1, B: G1}))

@@ -75,6 +75,7 @@ def test_provisioning_is_collection_then_indexes_then_side_then_alias() -> None:
     expected = (
         CreateCollection(design),
         CreateIndex(name, "_deleted", "integer"),
+        CreateIndex(name, "_missed", "keyword"),
         CreateIndex(name, "_version", "integer"),
         CreateIndex(name, "price", "float"),
         CreateIndex(name, "sku", "keyword"),
@@ -87,7 +88,9 @@ def test_provisioning_is_collection_then_indexes_then_side_then_alias() -> None:
 
 
 def test_after_a_crash_between_create_and_alias_only_what_is_missing_is_made() -> None:
-    made = case.make_collection(case.lexical(), indexes={"_deleted": "integer", "_version": "integer"})
+    made = case.make_collection(
+        case.lexical(), indexes={"_deleted": "integer", "_missed": "keyword", "_version": "integer"}
+    )
     facts = case.make_facts(made, cell=case.make_cell({}, (made.name,)))
     expected = (
         CreateIndex(made.name, "price", "float"),
@@ -275,7 +278,9 @@ def test_a_paused_tenant_keeps_its_binding_whatever_its_model_wants() -> None:
 
 
 def test_missing_index_side_and_strict_mode_are_mended_in_place() -> None:
-    live = case.make_collection(case.lexical(), indexes={"_deleted": "integer", "_version": "integer"}, strict=None)
+    live = case.make_collection(
+        case.lexical(), indexes={"_deleted": "integer", "_missed": "keyword", "_version": "integer"}, strict=None
+    )
     design = case.design_of(case.lexical())
     expected = (
         CreateIndex(live.name, "price", "float"),

@@ -132,7 +132,7 @@ class UriArtifacts:
 
     def read(self, name: str) -> bytes | None:
         """One of the revision's files, or None."""
-        return _read_if_there(self.uri(name))
+        return read_if_there(self.uri(name))
 
     def keep(self, name: str, source: Path | bytes) -> None:
         """Keep a file of the revision."""
@@ -145,7 +145,7 @@ class UriArtifacts:
             BuildError: stage RETRY, where the store does not say: an hour's build is not begun over a blip.
         """
         base = f"{self._engines}/{recipe}"
-        content = _read_if_there(f"{base}/engine.json")
+        content = read_if_there(f"{base}/engine.json")
         if content is None:
             return None
         try:
@@ -170,7 +170,8 @@ class UriArtifacts:
         write_bytes(f"{base}/engine.json", json.dumps(description, indent=2, sort_keys=True).encode())
 
 
-def _read_if_there(uri: str) -> bytes | None:
+def read_if_there(uri: str) -> bytes | None:
+    """The content of a URI, or None where nothing is there; raises as `read_bytes` where that cannot be told."""
     system, path = open_uri(uri)
     with _reaching(uri, "read"):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.retrieval import DELETED_KEY, ID_KEY, VERSION_KEY
+from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY
 from searchops_workers.encoders.errors import EncoderError
 from searchops_workers.gateway.bodies import check_filters
 from searchops_workers.gateway.cells import Gone, WrongSpace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from searchops_workers.retrieval.results import Hit
     from searchops_workers.retrieval.search import SearchAnswer
 
-RESERVED = frozenset({ID_KEY, VERSION_KEY, DELETED_KEY})
+RESERVED = frozenset({ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY})
 
 
 class Searches:

@@ -3,7 +3,10 @@
 While a rebuild is under way, and until its rollback window has ended, a tenant has two sides: two collections (each
 written by its own alias, which no switch moves) or two vectors of one point (a point is always written with all of
 them, since a PUT that names one removes the others). A write is acknowledged when the bound side and the side that is
-being filled have it; the previous side is written too, and a write that misses it says so.
+being filled have it; the previous side is written too, and a write that misses it says so. What another collection
+missed is also marked on the bound side, point by point, before the write is acknowledged: the operator counts the
+marks, so that a side which lacks an update or a delete is not taken for one to go back to. The next write of a product
+that reaches both sides replaces its payload, and with it the mark.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from searchops.api.retrieval import DELETED_KEY, ID_KEY, VERSION_KEY, point_id
+from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY, missed_mark, point_id
 from searchops_workers.encoders.errors import EncoderError
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.retrieval.documents import document_of, render
@@ -91,11 +94,12 @@ def plan_sides(alias: str, tenant: TenantBinding) -> tuple[SidePlan, ...]:
     return tuple(sorted(plans, key=lambda plan: not plan.required))
 
 
-def version_guard(version: int) -> models.Filter:
-    """Only what is older may be replaced; a point without a version is older than all."""
+def version_guard(version: int, *, own: bool = False) -> models.Filter:
+    """Only what is older may be replaced, or what this version wrote itself; a point without one is older than all."""
+    bound = models.Range(lte=version) if own else models.Range(lt=version)
     return models.Filter(
         should=[
-            models.FieldCondition(key=VERSION_KEY, range=models.Range(lt=version)),
+            models.FieldCondition(key=VERSION_KEY, range=bound),
             models.IsEmptyCondition(is_empty=models.PayloadField(key=VERSION_KEY)),
         ]
     )
@@ -137,7 +141,7 @@ class Writer:
         async def part(batch: Sequence[Item]) -> WriteOutcome:
             vectors, missing = await self._encode(plans, batch)
             points = [(plan, self._points(plan, batch, vectors, version)) for plan in plans]
-            return await self._write(caller, points, version, missing)
+            return await self._write(caller, tenant, points, version, missing)
 
         return await self._in_batches(items, part)
 
@@ -148,7 +152,7 @@ class Writer:
 
         async def part(batch: Sequence[Item]) -> WriteOutcome:
             points = [tombstone(item.id, version) for item in batch]
-            return await self._write(caller, [(plan, points) for plan in plans], version, "")
+            return await self._write(caller, tenant, [(plan, points) for plan in plans], version, "")
 
         return await self._in_batches(items, part)
 
@@ -218,6 +222,7 @@ class Writer:
     async def _write(
         self,
         caller: Caller,
+        tenant: TenantBinding,
         batches: Sequence[tuple[SidePlan, list[models.PointStruct]]],
         version: int,
         missing: str,
@@ -226,19 +231,29 @@ class Writer:
             *(self._upsert(caller, plan.collection, points, version) for plan, points in batches),
             return_exceptions=True,
         )
-        written = []
+        written, missed = [], False
         for (plan, _), result in zip(batches, results, strict=True):
             if result is None:
                 written.append(plan.collection)
             elif plan.required or not isinstance(result, Problem):
                 raise result
             else:
-                missing = missing or f"{plan.collection}: {result.detail}"
+                missing, missed = missing or f"{plan.collection}: {result.detail}", True
+        if missed and tenant.previous is not None:
+            bound, points = batches[0]
+            marked = [_marked(point, missed_mark(tenant.previous)) for point in points]
+            await self._upsert(caller, bound.collection, marked, version, own=True)
         return WriteOutcome(version, tuple(written), missing)
 
-    async def _upsert(self, caller: Caller, collection: str, points: list[models.PointStruct], version: int) -> None:
+    async def _upsert(
+        self, caller: Caller, collection: str, points: list[models.PointStruct], version: int, *, own: bool = False
+    ) -> None:
         async with self._cells.calling(caller) as client:
-            await client.upsert(collection, points, wait=True, update_filter=version_guard(version))
+            await client.upsert(collection, points, wait=True, update_filter=version_guard(version, own=own))
+
+
+def _marked(point: models.PointStruct, mark: str) -> models.PointStruct:
+    return point.model_copy(update={"payload": {**(point.payload or {}), MISSED_KEY: mark}})
 
 
 def _dense(plan: SidePlan) -> list[Binding]:

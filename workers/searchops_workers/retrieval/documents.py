@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.retrieval import ID_KEY, VERSION_KEY, lexical_vector, point_id, trigram_vector
+from searchops.api.retrieval import (
+    DELETED_KEY,
+    ID_KEY,
+    MISSED_KEY,
+    VERSION_KEY,
+    lexical_vector,
+    point_id,
+    trigram_vector,
+)
 from searchops_workers.retrieval.sparse import LexicalEncoder, SparseVector
 
 if TYPE_CHECKING:
@@ -17,7 +25,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9_.]*)\}")
 EMPTY_PART = re.compile(r"(?:\s*[.;,|·-]\s*)+(?=[.;,|·-])|^\s*[.;,|·-]+\s*")
 MAX_DOCUMENT = 8_192
-RESERVED = (ID_KEY, VERSION_KEY, "_deleted")
+RESERVED = (ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY)
 
 
 class ProductError(ValueError):

@@ -89,6 +89,7 @@ class ModelReason(StrEnum):
     STATE_UNKNOWN = "StateUnknown"
     NOTHING_PROMOTED = "NothingPromoted"
     WARM = "Warm"
+    STALE_PREVIOUS = "StalePrevious"
     WINDOW_ENDED = "WindowEnded"
     NO_EARLIER_REVISION = "NoEarlierRevision"
     DRY_RUN = "DryRun"
@@ -382,6 +383,20 @@ class RejectedStatus(ApiModel):
     evidence: EvidenceReference | None = None
 
 
+class AttemptStatus(ApiModel):
+    """A verdict that was reached on some checkpoint: it has worn the families it was asked on.
+
+    Attributes:
+        digest: of the checkpoint.
+        at: when the verdict was reached.
+        evidence: URI of the evidence document of its first holdout.
+    """
+
+    digest: Digest
+    at: Timestamp
+    evidence: Annotated[str, Field(max_length=1024)]
+
+
 class HistoryEntry(ApiModel):
     """One finished step of the model's life."""
 
@@ -406,6 +421,7 @@ class EmbeddingModelStatus(ApiModel):
     next_number: Annotated[int, Field(ge=1)] | None = None
     rejected: Annotated[tuple[RejectedStatus, ...], Field(max_length=20)] = ()
     history: Annotated[tuple[HistoryEntry, ...], Field(max_length=30)] = ()
+    attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=50)] = ()
     conditions: Conditions = ()
 
 

@@ -289,12 +289,17 @@ class RebuildStatus(ApiModel):
 
 
 class PreviousStatus(ApiModel):
-    """The side that a rollback would go back to, and until when it is kept."""
+    """The side that a rollback would go back to, and until when it is kept.
+
+    Attributes:
+        lacking: points whose last write that side has not got, counted in the database; absent where it is unknown.
+    """
 
     revision: ShortText | None = None
     vector: ShortText | None = None
     collection: ShortText | None = None
     until: Timestamp | None = None
+    lacking: Annotated[int, Field(ge=0)] | None = None
 
 
 class SearchTenantStatus(ApiModel):
