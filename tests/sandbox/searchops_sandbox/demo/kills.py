@@ -31,6 +31,9 @@ DRAWN: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
 #: The longest time from the beginning of a step to the kill: the steps of the demo last a few seconds to half a minute.
 DELAY_SECONDS: Final[Mapping[str, float]] = {"Building": 6.0, "Gating": 8.0, **dict.fromkeys(WAVES, 8.0), ANY: 3.0}
 
+#: A wave that flips without re-embedding is over sooner.
+FLIP_SECONDS: Final = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -50,7 +53,9 @@ def draw(seed: int) -> tuple[Moment, ...]:
     moments = []
     for chapter, (steps, count) in DRAWN.items():
         chosen = sorted(rng.sample(range(len(steps)), count))
-        moments += [Moment(chapter, steps[n], rng.uniform(0.0, DELAY_SECONDS[steps[n]])) for n in chosen]
+        for step in (steps[n] for n in chosen):
+            flips = chapter == "r2" and step in WAVES
+            moments.append(Moment(chapter, step, rng.uniform(0.0, FLIP_SECONDS if flips else DELAY_SECONDS[step])))
     return tuple(moments)
 
 
