@@ -10,6 +10,8 @@ RUN := $(VENV)/bin
 EXTRAS := --extra operator --extra gateway --extra worker
 BENCHMARKS := $(patsubst tests/scale/test_bench_%.py,%,$(wildcard tests/scale/test_bench_*.py))
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
+# One process a core, a file at a time in each; arithmetic with one thread, so that they do not fight for cores.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 
 .PHONY: help demo test lint bench bench-tenants gpu-check sandbox clean install fixtures-check generated
 
@@ -32,7 +34,7 @@ demo: install ## The main job once, on real parts; KEEP=1 leaves it running
 
 test: lint ## Lint, generated files, then every test
 	$(RUN)/python -m searchops_sandbox.cli build
-	$(PYTEST) tests/unit tests/contract
+	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit tests/contract
 	$(PYTEST) tests/integration
 	$(PYTEST) tests/e2e
 

@@ -46,7 +46,7 @@ def run_waves(
     if wave is None:
         return _start(model, status, candidate, 0, now)
     expected = _expected(facts, wave)
-    broken = _breaker(model, expected)
+    broken = _breaker(model, expected, candidate.revision)
     if broken is not None:
         finding = no("Progressing", ModelReason.BREAKER_OPEN, broken)
         return WaveStep(
@@ -67,10 +67,10 @@ def watch_wave(
 
     Every tenant decides for itself, so a halt that is not published stops nobody.
     """
-    wave = status.wave
-    if wave is None:
+    wave, candidate = status.wave, status.candidate
+    if wave is None or candidate is None:
         return status
-    broken = _breaker(model, _expected(facts, wave)) is not None
+    broken = _breaker(model, _expected(facts, wave), candidate.revision) is not None
     halted = "Paused" if paused else "BreakerOpen" if broken else None
     return status.model_copy(update={"wave": wave.model_copy(update={"halted": halted})})
 
@@ -81,14 +81,16 @@ def _expected(facts: ModelFacts, wave: WaveStatus) -> list[TenantFact]:
     return [tenant for tenant in inside if not tenant.held]
 
 
-def _breaker(model: EmbeddingModel, expected: list[TenantFact]) -> str | None:
+def _breaker(model: EmbeddingModel, expected: list[TenantFact], revision: str) -> str | None:
+    """Why no further tenant may begin: the share is of those that tried, so a wide wave stops as early as a narrow."""
     reverted = [tenant for tenant in expected if tenant.failed]
-    limit = max(1.0, len(expected) * model.spec.rollout.breaker.max_reverted_percent / 100)
+    tried = len(reverted) + sum(tenant.bound == revision and not tenant.failed for tenant in expected)
+    limit = max(1.0, tried * model.spec.rollout.breaker.max_reverted_percent / 100)
     if len(reverted) < limit or not reverted:
         return None
     first = reverted[0]
     return (
-        f"{len(reverted)} of {len(expected)} tenants of the wave could not follow "
+        f"{len(reverted)} of {tried} tenants that tried could not follow "
         f"({first.namespace}/{first.name} first), "
         f"the bound is {limit:g}; no further tenant is started; mend what their ModelBound condition names and delete "
         "their failed ReindexJobs, or "

@@ -140,6 +140,16 @@ def test_the_breaker_halts_the_fleet_and_promotes_nothing(failed: int, percent: 
         assert "shops/f0" in case.message(plan, "Ready")
 
 
+def test_the_breaker_counts_those_that_tried_not_those_that_wait() -> None:
+    names = [case.canary(f"f{number}", failed=True) for number in range(3)]
+    names += [case.canary(f"g{number}", bound=True) for number in range(7)]
+    waiting = [case.canary(f"w{number}") for number in range(90)]
+    model = case.model_of(case.passed(wave=case.wave(0, "0")), breaker={"maxRevertedPercent": 30})
+    plan = case.steady(model, case.facts_of(model, tenants=(*names, *waiting), gate=None))
+    assert case.condition(plan, "Progressing")[1] == "BreakerOpen"
+    assert "3 of 10 tenants that tried" in case.message(plan, "Ready")
+
+
 def test_promotion_keeps_the_old_revision_warm_and_is_written_to_the_config_map_first() -> None:
     earlier = case.promoted("c", 9, retire_after=case.at(hours=1))
     model = case.model_of(case.passed(wave=case.wave(2, "1"), retiring=(earlier,)))
