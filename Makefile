@@ -35,7 +35,7 @@ demo: install ## The main job once, on real parts; KEEP=1 leaves it running
 test: lint ## Lint, generated files, then every test
 	$(RUN)/python -m searchops_sandbox.cli build
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit tests/contract
-	$(PYTEST) tests/integration
+	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
 	$(PYTEST) tests/e2e
 
 lint: install generated ## ruff, mypy --strict, import contracts
