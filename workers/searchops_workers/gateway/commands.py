@@ -11,6 +11,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from searchops_workers.gateway.app import build_app
 from searchops_workers.gateway.settings import GatewaySettings, SettingsError
+from searchops_workers.retrieval import dictionaries
 
 EXIT_SETTINGS = 2
 DRAIN_SECONDS = 15
@@ -43,6 +44,7 @@ def serve(settings: GatewaySettings | None = None) -> int:
         print(str(error), file=sys.stderr)
         return EXIT_SETTINGS
     configure_logging()
+    dictionaries.load()
     uvicorn.run(
         app,
         host=chosen.host,

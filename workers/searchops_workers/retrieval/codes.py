@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import simplemma
-
+from searchops_workers.retrieval.dictionaries import is_known
 from searchops_workers.retrieval.folding import plain, restore_umlauts
 from searchops_workers.retrieval.specifications import ABBREVIATIONS, CODE_APART, UNIT_SYNONYMS, UNITS
 from searchops_workers.retrieval.stemming import STOP_WORDS
@@ -42,4 +41,4 @@ def means_something(letters: str, languages: tuple[str, ...]) -> bool:
         return False
     if "de" in languages and restore_umlauts(letters, languages) != letters:
         return True
-    return bool(simplemma.is_known(letters, lang=languages))
+    return is_known(letters, languages)

@@ -6,8 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-import simplemma
-
+from searchops_workers.retrieval.dictionaries import is_known
 from searchops_workers.retrieval.specifications import CODE_APART, MAX_CODE_LETTERS, WORD, has_digit
 
 UMLAUTS = str.maketrans(
@@ -60,7 +59,7 @@ def transcribes(letters: str) -> bool:
 @lru_cache(maxsize=CACHE)
 def restore_umlauts(word: str, languages: tuple[str, ...]) -> str:
     """The German word that was typed without umlauts, or the word as it is."""
-    if simplemma.is_known(word, lang=languages):
+    if is_known(word, languages):
         return word
     candidate = DIGRAPH.sub(lambda found: RESTORED[found.group(0)], word)
-    return candidate if simplemma.is_known(candidate, lang="de") else word
+    return candidate if is_known(candidate, ("de",)) else word

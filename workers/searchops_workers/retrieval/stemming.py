@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import simplemma
 import snowballstemmer
 
+from searchops_workers.retrieval.dictionaries import lemma as lemma_of
 from searchops_workers.retrieval.folding import fold
 
 SNOWBALL = {
@@ -49,7 +49,7 @@ class Stemmer:
         stems = []
         for language in self._languages:
             if language in LEMMATISED:
-                lemma = str(simplemma.lemmatize(original.lower(), lang=language))
+                lemma = lemma_of(original.lower(), language)
                 stems.append(word if lemma == original.lower() else fold(lemma, (language,)))
             elif language in self._snowball:
                 stems.append(str(self._snowball[language].stemWord(word)))
