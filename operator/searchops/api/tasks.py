@@ -158,7 +158,8 @@ class EvaluateTask(ApiModel):
         profile: the pinned retrieval profile, given whole.
         earlier: every other digest that was judged before, whenever that was (wear).
         recent_since: the beginning of the window in which each of them lowers the level.
-        anchored: URIs of evidence documents of the last five promoted revisions (gate A').
+        anchored: URIs of evidence documents of the last five promoted revisions (gate A'), each that of its gate Job's
+            first holdout; the others' are found beside it as `EarlierAttempt.evidence` says.
         embeddings: URI prefix where catalogue embeddings are kept per space.
     """
 

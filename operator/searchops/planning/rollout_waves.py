@@ -162,11 +162,8 @@ def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: Rev
     retiring = [item for item in status.retiring if item.revision != candidate.revision]
     if status.active is not None:
         retiring.append(status.active.model_copy(update={"retire_after": format_time(now + window)}))
-    verdict = status.verdict
-    evidence = verdict.evidence.uri if verdict is not None and verdict.evidence is not None else candidate.evidence
-    promoted = candidate.model_copy(
-        update={"promoted_at": format_time(now), "retire_after": None, "evidence": evidence, "attempt": 1}
-    )
+    update = {"promoted_at": format_time(now), "retire_after": None, "evidence": _evidence(status, candidate)}
+    promoted = candidate.model_copy(update={**update, "attempt": 1})
     entry = HistoryEntry(revision=candidate.revision, event="Promoted", at=format_time(now))
     updated = status.model_copy(
         update={
@@ -181,3 +178,15 @@ def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: Rev
     message = f"{candidate.revision} is active"
     findings = (yes("Ready", ModelReason.PROMOTED, message), yes("Progressing", ModelReason.PROMOTED, message))
     return WaveStep(updated, findings, (WriteState(updated), EmitEvent("Promoted", message)), 0.0)
+
+
+def _evidence(status: EmbeddingModelStatus, candidate: RevisionStatus) -> str | None:
+    """The evidence that later candidates are held to: of the gate Job's first holdout, which leads to all the others'.
+
+    The verdict itself refers to that of the worst holdout alone.
+    """
+    verdict = status.verdict
+    if verdict is None or verdict.evidence is None:
+        return candidate.evidence
+    judged = [item.evidence for item in status.attempts if item.digest == candidate.digest]
+    return judged[-1] if judged else verdict.evidence.uri

@@ -9,6 +9,8 @@ import pytest
 
 from searchops.api.meta import LabelSelector
 from searchops.api.v1alpha1.embedding_model import (
+    AttemptStatus,
+    EvidenceReference,
     FleetStatus,
     HistoryEntry,
 )
@@ -192,3 +194,19 @@ def test_a_serving_server_that_is_down_holds_the_wave_back() -> None:
     plan = case.steady(model, case.facts_of(model, gate=None, serving=serving))
     assert (plan.actions, case.status_of(plan).wave) == ((), None)
     assert case.condition(plan, "Loaded") == ("False", "Loading")
+
+
+def test_what_is_promoted_keeps_the_evidence_that_leads_to_all_its_holdouts() -> None:
+    """The verdict refers to the worst holdout alone; later candidates are held to every one of them."""
+    judged = AttemptStatus(digest=case.DIGESTS["b"], at=case.at(), evidence="s3://e/first.json")
+    other = AttemptStatus(digest=case.DIGESTS["c"], at=case.at(), evidence="s3://e/of-another.json")
+    worst = case.PASS_WITH_EVIDENCE.model_copy(
+        update={"evidence": EvidenceReference(uri="s3://e/first-worst.json", digest=case.DIGESTS["e"])}
+    )
+    done = case.wave(2, "1", soak_until=case.at())
+    model = case.model_of(case.passed(wave=done, verdict=worst, attempts=(judged, other)))
+    status = case.status_of(case.planned(model, case.canary("one", bound=True)))
+    assert status.active is not None
+    assert status.active.evidence == "s3://e/first.json"
+    assert status.verdict is not None
+    assert status.verdict.evidence == worst.evidence

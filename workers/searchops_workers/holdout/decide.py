@@ -74,6 +74,11 @@ def _combine(question: GateInput, gates: tuple[GateResult, ...], outcomes: tuple
             f"these families were asked {max(question.wear.total, question.wear.recent)} times, {MAX_ATTEMPTS} is the "
             "limit: rotate in families that no candidate was tried on (a new version of the holdout)"
         )
+        if question.wear.lost:
+            text += (
+                f"; {len(question.wear.lost)} of these attempts count for every family, since their evidence is lost "
+                f"or damaged ({question.wear.lost[0]} first): restore it where it still is"
+            )
         settlements.insert(0, Settlement("wear", Reason.HOLDOUT_WORN, text))
     if not settlements:
         better = any(gate.gate == "B" and gate.state is State.BETTER for gate in gates)

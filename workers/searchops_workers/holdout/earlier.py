@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import parse_time
-from searchops_workers.engines.storage import read_if_there
+from searchops_workers.holdout.evidence_places import kept_on
 from searchops_workers.holdout.multiplicity import Attempt, Wear, wear_of
 
 if TYPE_CHECKING:
@@ -28,23 +29,31 @@ def wear_before(task: EvaluateTask, name: str, holdout: Holdout) -> Wear:
         BuildError: stage RETRY, where the store does not answer.
     """
     families = frozenset(query.family for query in holdout.gated)
+    asked = {earlier: _families(earlier, name, holdout.manifest.name) for earlier in task.earlier}
     attempts = [
-        Attempt(earlier.digest, _families(earlier, name, holdout.manifest.name, families), parse_time(earlier.at))
-        for earlier in task.earlier
+        Attempt(earlier.digest, families if seen is None else seen, parse_time(earlier.at))
+        for earlier, seen in asked.items()
     ]
-    return wear_of(attempts, families, "", parse_time(task.recent_since))
+    lost = tuple(sorted(earlier.evidence for earlier, seen in asked.items() if seen is None))
+    return replace(wear_of(attempts, families, "", parse_time(task.recent_since)), lost=lost)
 
 
-def _families(earlier: EarlierAttempt, name: str, holdout: str, families: frozenset[str]) -> frozenset[str]:
-    """The families that an attempt was asked on; all of them where its evidence is lost: unknown is never unworn."""
-    stem = earlier.evidence.removesuffix(".json")
-    documents = [
-        json.loads(content)
-        for uri in (earlier.evidence, f"{stem}-{name}.json")
-        if (content := read_if_there(uri)) is not None
-    ]
-    if not documents:
-        return families
-    return frozenset(
-        row["family"] for found in documents if found["holdout"]["name"] == holdout for row in found["queries"]
-    )
+def _families(earlier: EarlierAttempt, name: str, holdout: str) -> frozenset[str] | None:
+    """The families that an attempt was asked on; None where its evidence is gone or damaged.
+
+    Unknown is never unworn: one half-written document among whole ones leaves unknown what it would have said.
+    """
+    documents = kept_on(earlier.evidence, name)
+    try:
+        return frozenset().union(*(_asked(content, holdout) for content in documents)) if documents else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _asked(content: bytes, holdout: str) -> frozenset[str]:
+    """The families in one document; none where it is about another holdout."""
+    document = json.loads(content)
+    families = [row["family"] for row in document["queries"]]
+    if not all(isinstance(family, str) for family in families):
+        raise TypeError("a family is a text")
+    return frozenset(families) if document["holdout"]["name"] == holdout else frozenset()

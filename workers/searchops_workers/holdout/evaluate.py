@@ -31,6 +31,7 @@ from searchops_workers.holdout.evidence import (
     evidence_document,
     verdict_status,
 )
+from searchops_workers.holdout.evidence_places import kept_on, place_of
 from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules, VectorReport
 from searchops_workers.holdout.material import Material, MaterialError, fetch_material
 from searchops_workers.holdout.report import html_report, markdown_report
@@ -77,8 +78,7 @@ async def _evaluate(task: EvaluateTask) -> EvaluateResult:
     """Every holdout on its own; the worst outcome decides."""
     results = []
     for number, reference in enumerate(task.holdouts):
-        uri = task.evidence_uri if number == 0 else task.evidence_uri.replace(".json", f"-{reference.name}.json")
-        results.append(await _on_holdout(task, reference, uri))
+        results.append(await _on_holdout(task, reference, place_of(task.evidence_uri, reference.name, number)))
     return min(results, key=lambda item: PRECEDENCE.index(item.outcome))
 
 
@@ -91,7 +91,7 @@ async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str)
         work = Path(folder)
         try:
             material = fetch_material(reference, work)
-            anchored = _anchors(task, material.holdout)
+            anchored = _anchors(task, reference.name, material.holdout)
             wear = wear_before(task, reference.name, material.holdout)
         except MaterialError as error:
             return _invalid(task, error.reason, str(error))
@@ -137,11 +137,21 @@ def _answer(task: EvaluateTask, question: GateInput, uri: str) -> EvaluateResult
     )
 
 
-def _anchors(task: EvaluateTask, holdout: Holdout) -> tuple[Anchor, ...] | None:
+def _anchors(task: EvaluateTask, name: str, holdout: Holdout) -> tuple[Anchor, ...] | None:
+    """What promoted revisions are held to on this holdout, from the evidence that each has on it.
+
+    A revision without any evidence is tried again, and not passed over: gate A' would be empty in silence.
+    """
     if not task.anchored:
         return None
+    kept = [
+        (f"anchored[{number}]", content)
+        for number, uri in enumerate(task.anchored)
+        for content in kept_on(uri, name) or [read_bytes(uri)]
+    ]
     try:
-        return anchors_from_evidence((read_bytes(uri) for uri in task.anchored), holdout.manifest.name)
+        documents, places = [content for _, content in kept], [place for place, _ in kept]
+        return anchors_from_evidence(documents, holdout.manifest.name, places=places)
     except ValueError as error:
         raise MaterialError(str(error)) from error
 

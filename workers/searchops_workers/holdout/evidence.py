@@ -56,6 +56,7 @@ def evidence_document(question: GateInput, verdict: Verdict) -> Document:
             "alpha": verdict.alpha,
             "recentAttempts": question.wear.recent,
             "totalAttempts": question.wear.total,
+            "lostAttempts": list(question.wear.lost),
             "seed": question.seed,
             "resamples": question.resamples,
             "anchors": None if question.anchored is None else len(question.anchored),
@@ -180,12 +181,15 @@ def known_failures(outcomes: Sequence[QueryOutcome]) -> Document:
     return {"families": failing, "fixed": fixed, "interval": [shown.lower, shown.upper]}
 
 
-def anchors_from_evidence(documents: Iterable[bytes], holdout_name: str) -> tuple[Anchor, ...]:
+def anchors_from_evidence(
+    documents: Iterable[bytes], holdout_name: str, *, places: Sequence[str] = ()
+) -> tuple[Anchor, ...]:
     """What gate A′ holds a candidate to, from the evidence of promoted revisions.
 
     Args:
         documents: evidence of the last promoted revisions; their *candidate* is what was promoted.
         holdout_name: evidence on another holdout is passed over: its query ids mean something else.
+        places: what each document is called in an error; ``anchored[<number>]`` where not given.
 
     Raises:
         ValueError: a document is no evidence document.
@@ -202,8 +206,9 @@ def anchors_from_evidence(documents: Iterable[bytes], holdout_name: str) -> tupl
                 if row["good"][1]:
                     best[row["id"]] = max(best.get(row["id"], 0.0), float(row["ndcg"][1]))
         except (KeyError, TypeError, IndexError, ValueError) as error:
+            place = places[number] if places else f"anchored[{number}]"
             raise ValueError(
-                f"anchored[{number}]: seen no evidence document ({error!r}); wanted the evidence.json of a promoted "
+                f"{place}: seen no evidence document ({error!r}); wanted the evidence.json of a promoted "
                 "revision; restore it, or leave it out"
             ) from error
     return tuple(Anchor(query, ndcg) for query, ndcg in sorted(best.items()))

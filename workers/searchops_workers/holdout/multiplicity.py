@@ -33,10 +33,12 @@ class Wear:
     Attributes:
         recent: earlier candidate digests tried on the same part within 30 days: each halves α.
         total: earlier attempts on the most used family, across versions of the holdout.
+        lost: URIs of evidence that is gone or damaged: those attempts count for every family.
     """
 
     recent: int = 0
     total: int = 0
+    lost: tuple[str, ...] = ()
 
     @property
     def alpha(self) -> float:

@@ -96,6 +96,7 @@ def _provenance(document: Document) -> list[tuple[str, ...]]:
         ("candidate", f"{runs['candidate']['name']} {runs['candidate']['digest']}"),
         ("change", f"{question['change']}: loss ≤ {question['lossMargin']}, nDCG ≥ −{question['ndcgMargin']}"),
         ("alpha", f"{question['alpha']} after {question['recentAttempts']} earlier attempts"),
+        *(("lost evidence", f"{lost}: counted as if every family had been asked") for lost in question["lostAttempts"]),
         ("seed, resamples", f"{question['seed']}, {question['resamples']}"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,15 +13,18 @@ from searchops.api.tasks import Arm, EarlierAttempt, EvaluateTask
 from searchops.api.v1alpha1.embedding_model import HoldoutReference, Margins
 from searchops_workers.digests import bytes_digest
 from searchops_workers.engines.stages import BuildError
+from searchops_workers.holdout.decide import decide
 from searchops_workers.holdout.earlier import wear_before
+from searchops_workers.holdout.evidence import evidence_document
 from searchops_workers.holdout.format import Holdout, load, write_holdout
 from searchops_workers.holdout.multiplicity import MAX_ATTEMPTS, Wear
 from searchops_workers.holdout.records import CatalogueRef
+from searchops_workers.holdout.report import markdown_report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
+    from tests.unit.workers.holdout.gate_samples import CREATED, GAINS, World, judgment, query
 else:
     from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
@@ -107,9 +111,43 @@ def test_evidence_of_another_holdout_wears_nothing_and_that_of_a_second_one_is_f
 
 
 def test_an_attempt_whose_evidence_is_lost_wears_every_family(tmp_path: Path, holdout: Holdout) -> None:
-    assert wear(holdout, attempt(1, RECENT, f"file://{tmp_path}/lost.json")) == Wear(recent=1, total=1)
+    lost = f"file://{tmp_path}/lost.json"
+    assert wear(holdout, attempt(1, RECENT, lost)) == Wear(recent=1, total=1, lost=(lost,))
 
 
 def test_a_store_that_does_not_answer_is_no_answer(holdout: Holdout) -> None:
     with pytest.raises(BuildError):
         wear(holdout, attempt(1, RECENT, "nowhere://bucket/1.json"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"holdout": {"name": "core"}, "queries": [',
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"holdout": {"name": "core"}}',
+        b'{"queries": []}',
+        b'{"holdout": {"name": "core"}, "queries": ["text"]}',
+        b'{"holdout": {"name": "core"}, "queries": [{"family": 3}]}',
+    ],
+)
+@pytest.mark.parametrize("name", ["1.json", "1-main.json"])
+def test_damaged_evidence_wears_every_family_and_is_said(
+    tmp_path: Path, holdout: Holdout, content: bytes, name: str
+) -> None:
+    whole = evidence(tmp_path, "1.json", "rotated-out")
+    (tmp_path / name).write_bytes(content)
+    assert wear(holdout, attempt(1, RECENT, whole)) == Wear(recent=1, total=1, lost=(whole,))
+
+
+def test_a_worn_holdout_names_the_lost_evidence_in_its_evidence(tmp_path: Path, world: World) -> None:
+    lost = tuple(f"file://{tmp_path}/{number}.json" for number in range(MAX_ATTEMPTS))
+    question = replace(world.ask(world.perfect), wear=Wear(total=MAX_ATTEMPTS, lost=lost))
+    verdict = decide(question)
+    document = evidence_document(question, verdict)
+    assert document["question"]["lostAttempts"] == list(lost)
+    assert f"evidence is lost or damaged ({lost[0]} first): restore it" in verdict.message
+    assert lost[3] in markdown_report(document).replace("\\", "")

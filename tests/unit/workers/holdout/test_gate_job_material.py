@@ -40,7 +40,7 @@ class Job:
         self.catalogue.write_bytes(catalogue)
         write_holdout(
             self.directory,
-            name="core",
+            name=reference.get("name", "core"),
             version="1.0.0",
             gains=GAINS,
             licence="MIT",
@@ -152,6 +152,31 @@ def test_the_worst_of_several_holdouts_decides(tmp_path: Path) -> None:
     result = job.run(more=(sound.model_copy(update={"digest": DIGEST}),))
     assert (result.outcome, result.reason) == ("Invalid", "HashMismatch")
     assert result.message.startswith("spec.gate.holdouts[other].digest")
+
+
+def test_a_promoted_revision_holds_later_ones_to_every_holdout_it_was_judged_on(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    job, second = Job(tmp_path), Job(tmp_path / "second", name="spare")
+    more = (HoldoutReference(name="other", uri=f"file://{second.directory}", digest=second.digest),)
+    job.run(more=more)
+    (tmp_path / "evidence.json").rename(tmp_path / "promoted.json")
+    (tmp_path / "evidence-other.json").rename(tmp_path / "promoted-other.json")
+    job.run(anchored=(f"file://{tmp_path}/promoted.json",), more=more)
+    anchors = {
+        document["holdout"]["name"]: document["question"]["anchors"]
+        for document in (
+            json.loads((tmp_path / name).read_bytes()) for name in ("evidence.json", "evidence-other.json")
+        )
+    }
+    assert anchors == {"core": 2, "spare": 2}
+
+
+def test_promoted_evidence_that_is_gone_is_tried_again_and_not_passed_over(tmp_path: Path, capsys: Any) -> None:
+    job = Job(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        job.run(anchored=(f"file://{tmp_path}/gone.json",))
+    assert job.code == EXIT_RETRY
+    assert "gone.json cannot be read" in capsys.readouterr().out
 
 
 def reference(uri: str) -> HoldoutReference:
