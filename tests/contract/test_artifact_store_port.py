@@ -190,6 +190,7 @@ async def test_a_lost_bucket_is_unknown_not_absent(tmp_path: Path) -> None:
             lambda: artifacts.read("manifest.json"),
             lambda: artifacts.find_engine("recipe", tmp_path),
             lambda: artifacts.keep("manifest.json", b"{}"),
+            lambda: fetch_directory(f"{bucket}-lost/source", tmp_path / "copy", absent=BuildStage.BAD_CHECKPOINT),
         ):
             with pytest.raises(BuildError, match="Create the bucket") as refused:
                 attempt()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from searchops.api.stores import lost_bucket, next_step, options, problem_with, said, without_secrets
+from searchops.api.stores import absence, next_step, options, problem_with, said, without_secrets
 from searchops.runtime.errors import Terminal, Transient, describe
 
 _THREADS = 8
@@ -44,7 +44,7 @@ class ArtifactStore:
             raise Transient(f"artifact {without_secrets(uri)} is larger than the {limit} bytes that are read") from None
         # S3, Cloud Storage and HTTP clients raise errors of their own that share no base but Exception.
         except Exception as error:
-            if isinstance(error, FileNotFoundError) and not lost_bucket(error):
+            if isinstance(error, FileNotFoundError):
                 return None
             # Only its words go on: the cause holds requests and responses, credentials included.
             raise Transient(self._failed(uri, error)) from None
@@ -73,13 +73,22 @@ def _read(uri: str, limit: int, timeout: float) -> bytes:
         import fsspec
 
         system, path = fsspec.core.url_to_fs(uri, **options(uri, connect=timeout / 2, read=timeout, attempts=1))
-        # A `size` first: what is too large is not fetched to find that out.
-        facts: dict[str, Any] = system.info(path)
-        if facts["type"] == "directory":
-            raise FileNotFoundError(path)
-        if (facts["size"] or 0) > limit:
-            raise _TooLargeError
-        content = system.cat_file(path)
+        try:
+            content = _whole(system, path, limit)
+        except FileNotFoundError as error:
+            if lost := absence(uri, system, error):
+                raise lost from None
+            raise
     if len(content) > limit:
         raise _TooLargeError
     return bytes(content)
+
+
+def _whole(system: Any, path: str, limit: int) -> bytes:
+    # A `size` first: what is too large is not fetched to find that out.
+    facts: dict[str, Any] = system.info(path)
+    if facts["type"] == "directory":
+        raise FileNotFoundError(path)
+    if (facts["size"] or 0) > limit:
+        raise _TooLargeError
+    return bytes(system.cat_file(path))

@@ -56,10 +56,47 @@ def options(uri: str, *, connect: float, read: float, attempts: int) -> dict[str
             return {}
 
 
+class LostBucketError(OSError):
+    """There is no such bucket, so nothing is known about the object."""
+
+
 def lost_bucket(error: BaseException) -> bool:
     """Whether a 'not found' speaks of the bucket: then nothing is known about the object."""
+    if isinstance(error, LostBucketError):
+        return True
     response = getattr(error.__cause__, "response", None)
     return isinstance(response, dict) and response.get("Error", {}).get("Code") == "NoSuchBucket"
+
+
+def absence(uri: str, system: Any, error: FileNotFoundError) -> LostBucketError | None:
+    """What a 'not found' is worth: None where the object is absent indeed, else the error to raise in its place.
+
+    S3 says in its answer that it means the bucket. Cloud Storage's client has one error for both, so the bucket itself
+    is asked for; may it not be looked at, then it is there, since a bucket that is not is never forbidden.
+
+    Args:
+        uri: what was not found.
+        system: the opened fsspec file system.
+        error: what it raised.
+
+    Raises:
+        Exception: whatever else the store's client raises when it is asked: nothing is known then.
+    """
+    split = urlsplit(uri)
+    lost = LostBucketError(f"there is no bucket {split.netloc}")
+    if lost_bucket(error):
+        return lost
+    if split.scheme != "gs":
+        return None
+    try:
+        # Not `info`: where the bucket itself may not be read, it takes an empty bucket for a missing one.
+        system.call("GET", "b/{}/o", split.netloc, maxResults=1, json_out=True)
+    except FileNotFoundError:
+        return lost
+    except OSError as refused:
+        if not str(refused).startswith("Forbidden"):
+            raise
+    return None
 
 
 def next_step(uri: str, error: BaseException) -> str:

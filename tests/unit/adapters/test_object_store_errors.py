@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import fsspec
 import pytest
@@ -205,3 +207,69 @@ def test_nothing_secret_is_said(text: str) -> None:
 
 def test_a_missing_object_is_not_a_lost_bucket() -> None:
     assert lost_bucket(FileNotFoundError("bucket/key")) is False
+
+
+class Buckets(BaseHTTPRequestHandler):
+    """Cloud Storage with no object at all: a bucket is there, gone, or may not be looked into, by its name."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path).path.split("/")
+        bucket, listing = parts[parts.index("b") + 1], parts[-1] == "o"
+        if bucket == "lost":
+            status, body = 404, {"error": {"code": 404, "message": "The specified bucket does not exist."}}
+        elif parts[-1] == bucket or (listing and bucket == "closed"):
+            status, body = 403, {"error": {"code": 403, "message": "no access to storage.buckets.get"}}
+        elif listing:
+            status, body = 200, {"kind": "storage#objects"}
+        else:
+            status, body = 404, {"error": {"code": 404, "message": f"No such object: {bucket}"}}
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing on the terminal."""
+
+
+@pytest.fixture
+def cloud_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An emulator that has an empty bucket."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Buckets) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("NO_GCE_CHECK", "true")  # no search for a metadata server
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+        yield
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("cloud_storage")
+async def test_a_lost_bucket_of_cloud_storage_is_unknown_not_absent(tmp_path: Path) -> None:
+    with pytest.raises(Transient, match=r"there is no bucket lost.+Create the bucket, or correct the URI"):
+        await ArtifactStore(timeout=30).read("gs://lost/results/job.json")
+    for attempt in (
+        lambda: UriArtifacts("gs://lost/m/r1", "gs://lost/engines").read("manifest.json"),
+        lambda: fetch_directory("gs://lost/source", tmp_path / "copy", absent=BuildStage.BAD_CHECKPOINT),
+    ):
+        with pytest.raises(BuildError, match="Create the bucket") as caught:
+            attempt()
+        assert caught.value.stage == BuildStage.RETRY
+
+
+@pytest.mark.usefixtures("cloud_storage")
+async def test_an_absent_object_is_absent_where_the_bucket_itself_may_not_be_read(tmp_path: Path) -> None:
+    assert await ArtifactStore(timeout=30).read("gs://empty/results/job.json") is None
+    for bucket in ("empty", "closed"):
+        assert UriArtifacts(f"gs://{bucket}/m/r1", f"gs://{bucket}/engines").read("manifest.json") is None
+    with pytest.raises(BuildError, match="seen no folder there") as caught:
+        fetch_directory("gs://empty/source", tmp_path / "copy", absent=BuildStage.BAD_CHECKPOINT)
+    assert caught.value.stage == BuildStage.BAD_CHECKPOINT

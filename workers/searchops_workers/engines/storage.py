@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from searchops.api.stores import lost_bucket, next_step, options, problem_with, said, without_secrets
+from searchops.api.stores import absence, next_step, options, problem_with, said, without_secrets
 from searchops_workers.engines.stages import BuildError, BuildStage
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def fetch_directory(uri: str, into: Path, *, absent: BuildStage) -> Path:
         # Not `isdir`: it calls a store that refuses, or that is down, "no folder", which would be a verdict.
         try:
             folder = system.info(path)["type"] == "directory"
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if lost := absence(uri, system, error):
+                raise lost from None
             folder = False
         if not folder:
             raise BuildError(
@@ -158,7 +160,9 @@ class UriArtifacts:
             with _reaching(f"{base}/{name}", "read"):
                 try:
                     system.get_file(path, str(into / name))
-                except FileNotFoundError:
+                except FileNotFoundError as error:
+                    if lost := absence(f"{base}/{name}", system, error):
+                        raise lost from None
                     return None
         return description
 
@@ -177,8 +181,8 @@ def read_if_there(uri: str) -> bytes | None:
         try:
             return bytes(system.cat_file(path))
         except FileNotFoundError as error:
-            if lost_bucket(error):
-                raise
+            if lost := absence(uri, system, error):
+                raise lost from None
             return None
 
 
