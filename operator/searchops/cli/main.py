@@ -1,6 +1,7 @@
 """`searchops`: what is going on, why something is not ready, and the annotations that the operator listens to.
 
-Exit codes: 0 ready or done, 1 not ready, 2 unusable arguments, 3 the API server did not answer.
+Exit codes: 0 ready or done, 1 not ready, 2 unusable arguments or content, 3 the API server or the artifact store did
+not answer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from searchops.adapters.artifacts import ArtifactStore
 from searchops.adapters.kube import object_path
-from searchops.adapters.kube_api import KubeApi
+from searchops.adapters.kube_api import KubeApi, NotFound
+from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
     APPROVE_ANNOTATION,
     PAUSE_ANNOTATION,
@@ -35,6 +38,7 @@ KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "rein
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="As kubectl's; in a Pod not needed.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of a tenant or ReindexJob.")]
 Kind = Annotated[str, typer.Option(help="model or reindex.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
 console = Console(soft_wrap=True)
 
 
@@ -63,9 +67,10 @@ def _with_api(kubeconfig: Path | None, work: Callable[[KubeApi], Awaitable[int]]
 @app.command()
 def status(
     kubeconfig: Kubeconfig = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    output: Output = "table",
 ) -> None:
     """The fleet: every model, and how many tenants are ready."""
+    _check_output(output)
 
     async def work(api: KubeApi) -> int:
         models = await api.list(object_path("embeddingmodels", ""))
@@ -111,11 +116,12 @@ def explain(
     if kind not in KINDS:
         typer.echo(f"kind {kind!r}; wanted one of {', '.join(KINDS)}", err=True)
         raise typer.Exit(2)
+    _check_scope(kind, namespace)
 
     async def work(api: KubeApi) -> int:
         found = await api.get(object_path(KINDS[kind], namespace, name))
         if found is None:
-            typer.echo(f"there is no {kind} {namespace}/{name}".replace(" /", " "), err=True)
+            typer.echo(_absent(kind, namespace, name), err=True)
             return 2
         lines = reasons(found)
         for line in lines:
@@ -123,6 +129,62 @@ def explain(
         return 0 if condition(found, "Ready").get("status") == "True" else EXIT_NOT_READY
 
     _with_api(kubeconfig, work)
+
+
+def _check_scope(kind: str, namespace: str) -> None:
+    """A model has no namespace, and nothing else can be found without one."""
+    if (kind != "model") != bool(namespace):
+        wanted = "no --namespace, since models belong to the cluster" if namespace else "--namespace NAME"
+        typer.echo(f"kind {kind!r} in namespace {namespace!r}; wanted {wanted}", err=True)
+        raise typer.Exit(2)
+
+
+def _absent(kind: str, namespace: str, name: str) -> str:
+    where = f"{namespace}/{name}" if namespace else name
+    scope = f" -n {namespace}" if namespace else ""
+    return f"there is no {kind} {where}; see what there is: kubectl get {KINDS[kind]}.searchops.dev{scope}"
+
+
+@app.command()
+def verdict(
+    model: Annotated[str, typer.Argument(help="Name of the EmbeddingModel.")],
+    revision: Annotated[str | None, typer.Option(help="Of an earlier verdict; the last one where not given.")] = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = "table",
+) -> None:
+    """The evidence of a verdict: gates, what was lost and gained, what would settle it.
+
+    It is read from the artifact store with this terminal's own credentials, and must be what the verdict was made from.
+    """
+    _check_output(output)
+
+    async def work(api: KubeApi) -> int:
+        found = await api.get(object_path(KINDS["model"], "", model))
+        if found is None:
+            typer.echo(_absent("model", "", model), err=True)
+            return 2
+        own = found.get("status", {})
+        try:
+            reference = referred(model, own, revision)
+            content = await ArtifactStore(timeout=60.0).read(reference.uri, limit=MOST_BYTES)
+            document = read_evidence(reference, content)
+        except NoEvidenceError as error:
+            typer.echo(str(error), err=True)
+            return EXIT_NOT_READY if not own.get("verdict") and revision is None else 2
+        if output == "json":
+            typer.echo(json.dumps(document, ensure_ascii=False))
+        else:
+            for part in shown(reference, document):
+                console.print(part)
+        return 0
+
+    _with_api(kubeconfig, work)
+
+
+def _check_output(output: str) -> None:
+    if output not in ("table", "json"):
+        typer.echo(f"--output {output!r}; wanted table or json", err=True)
+        raise typer.Exit(2)
 
 
 def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -153,7 +215,11 @@ def _annotate(
 
     async def work(api: KubeApi) -> int:
         path = object_path(KINDS[kind], namespace, name)
-        await api.patch(path, {"metadata": {"annotations": {annotation: value}}})
+        try:
+            await api.patch(path, {"metadata": {"annotations": {annotation: value}}})
+        except NotFound:
+            typer.echo(_absent(kind, namespace, name), err=True)
+            return 2
         typer.echo(f"{name}: {annotation} {'removed' if value is None else value}")
         return 0
 
