@@ -14,9 +14,11 @@ from searchops.controllers.model_gather import STATE_KEY, ModelGatherer, ModelPo
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import model_facts as act
 from searchops.planning import rollout as planner
+from searchops.planning.conditions import find
 from searchops.planning.jobs import job_manifest
 from searchops.planning.names import state_map_name
-from searchops.runtime.errors import ReconcileError, Terminal, Transient
+from searchops.planning.rollout_report import failed
+from searchops.runtime.errors import NotReady, ReconcileError, Terminal, Transient
 from searchops.runtime.result import Result
 
 if TYPE_CHECKING:
@@ -71,14 +73,38 @@ class ModelController:
             where = ".".join(str(part) for part in first["loc"])
             raise Terminal("InvalidSpec", f"the object does not parse: {where}: {first['msg']}") from error
         assert model is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
-        facts = await self._gatherer.gather(model)
-        plan = planner.plan_model(model, facts, self._clock())
-        failure = await self._apply(cached, model, plan.actions, told=plan.status is not None)
+        # A refused unload of a deleted model is this pass's failure, so that the queue's back-off spares the server.
+        leaving = model.metadata.deletion_timestamp is not None
+        try:
+            facts = await self._gatherer.gather(model)
+            plan = planner.plan_model(model, facts, self._clock())
+            failure = await self._apply(cached, model, plan.actions, told=plan.status is not None and not leaving)
+        except (NotReady, Transient) as error:
+            await self._say(cached, model, error)
+            raise
         if plan.status is not None:
             await self._status.write_if_changed(cached, plan.status.to_wire())
         if failure is not None:
             raise failure
         return Result.done() if plan.requeue_after is None else Result.after(plan.requeue_after)
+
+    async def _say(self, cached: CachedObject, model: EmbeddingModel, error: NotReady | Transient) -> None:
+        """A failure that may last is said in the status; a hiccup of a ready model is not flapped about.
+
+        The same failure is said once for each generation: who changed the spec is told that it did not help.
+        """
+        ready = find(model.status.conditions, "Ready")
+        if ready is not None and ready.status == "True":
+            return
+        current = ready is not None and ready.observed_generation == model.metadata.generation
+        if ready is not None and current and ready.message.startswith(error.message[:80]):
+            return
+        status = failed(model, error.reason if isinstance(error, NotReady) else "", error.message, self._clock())
+        await self._status.write_if_changed(cached, status.to_wire())
+        now_ready = find(status.conditions, "Ready")
+        reason = now_ready.reason if now_ready is not None else ""
+        if ready is None or not current or ready.reason != reason:
+            self._ports.events.record(_reference(cached), reason, error.message, warning=True)
 
     # -- apply -------------------------------------------------------------------------------------------------
 
@@ -111,9 +137,9 @@ class ModelController:
         return next((outcome for outcome in outcomes if outcome is not None), None)
 
     async def _on_server(self, row: Iterable[ModelAction], *, told: bool) -> ReconcileError | None:
-        """One server's row. What it refuses is noted, told by the next pass and tried again by its own back-off.
+        """One server's row. What it refuses is noted and told by the next pass.
 
-        A model that is being deleted tells nothing in its status, so there a refusal is this pass's failure.
+        It is tried again by the server's own back-off, or, where that is not `told`, by this pass's failure.
         """
         for action in row:
             if not isinstance(action, act.LoadModel | act.UnloadModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from searchops.planning.jobs import check_template
 from searchops.planning.names import CELL_ANNOTATION, is_revision_of, state_map_name
 from searchops.planning.rollout_choice import gate_digest, gate_passed
 from searchops.planning.rollout_orders import build_job_name, gate_job_name, result_uri
-from searchops.runtime.errors import Terminal, Transient
+from searchops.runtime.errors import Terminal, Transient, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +34,8 @@ SAME_COSINE = 0.999
 UNIT_NORM_TOLERANCE = 1e-3
 PROBES_PER_PASS = 8
 STATE_KEY = "state"
+Probes = tuple[list[str], list[list[float]]]
+"""Texts and their FP32 reference vectors, one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,24 @@ class ModelGatherer:
         self.refusals: dict[tuple[str, str], str] = {}
 
     async def gather(self, model: EmbeddingModel) -> ModelFacts:
-        """Every read of a pass."""
+        """Every read of a pass; of a deleted model only what its deletion needs.
+
+        An artifact store that is silent ends no pass: what it would prove is unknown, and everything else goes on.
+        """
         spec = model.spec
         pools = self._ports.directory.pools()
-        probes = await self._probes(model)
+        tenants = tuple(_tenant_facts(self._tenants, model.metadata.name))
+        elsewhere = _bound_elsewhere(self._tenants, model.metadata.name)
+        leaving = model.metadata.deletion_timestamp is not None
+        probes, unread = ({}, {}) if leaving and not (tenants or elsewhere) else await self._probes(model)
         serving = await self._pool(model, pools.get(spec.serving.pool), probes)
         canary_name = spec.serving.canary_pool or spec.serving.pool
         canary = (
             serving if canary_name == spec.serving.pool else await self._pool(model, pools.get(canary_name), probes)
         )
         jobs = await self._jobs(model)
-        build, build_result = await self._build(model, jobs)
-        gate, gate_result = await self._gate(model, jobs)
-        tenants = tuple(_tenant_facts(self._tenants, model.metadata.name))
-        elsewhere = _bound_elsewhere(self._tenants, model.metadata.name)
+        build, build_result = (None, None) if leaving else await self._build(model, jobs)
+        gate, gate_result = (None, None) if leaving else await self._gate(model, jobs)
         return act.ModelFacts(
             artifacts=self._settings.artifacts,
             profile=BUILTIN_PROFILES.get(spec.gate.profile),
@@ -94,7 +100,7 @@ class ModelGatherer:
             gate=gate,
             gate_result=gate_result,
             tenants=tenants,
-            stored=await self._stored(model),
+            stored=None if leaving else await self._stored(model),
             source_allowed=self._settings.source_allowed(spec.source.uri),
             bound_elsewhere=elsewhere,
             unread_tenants=sum(1 for cached in self._tenants.by_index("model", model.metadata.name) if _unread(cached)),
@@ -102,7 +108,8 @@ class ModelGatherer:
             or any(
                 tenant.bound is not None and is_revision_of(model.metadata.name, tenant.bound) for tenant in tenants
             ),
-            jobs=tuple(job for job in jobs if not (job.complete or job.failure)),
+            jobs=tuple(job for job in jobs if leaving or not (job.complete or job.failure)),
+            unread_probes=unread,
         )
 
     async def _stored(self, model: EmbeddingModel) -> EmbeddingModelStatus | None:
@@ -120,25 +127,35 @@ class ModelGatherer:
                 "restore it from a backup, or delete it where nothing was promoted yet",
             ) from error
 
-    async def _probes(self, model: EmbeddingModel) -> dict[str, tuple[list[str], list[list[float]]]]:
-        """FP32 reference vectors of each revision that servers may have to prove; none where they cannot be read."""
+    async def _probes(self, model: EmbeddingModel) -> tuple[dict[str, Probes], dict[str, str]]:
+        """FP32 reference vectors of each revision that servers may have to prove, and why there are none of others.
+
+        All at once, so that a store that hangs costs a pass one wait and not one for each revision.
+        """
         status = model.status
-        revisions = [item for item in (status.active, status.candidate, *status.retiring) if item is not None]
-        found = {}
-        for revision in revisions:
-            if revision.probes is None:
-                continue
-            data = await self._ports.artifacts.read(revision.probes)
-            probes = parse_probes(data) if data is not None else None
-            if probes is not None:
-                found[revision.revision] = probes
-        return found
+        known = (status.active, status.candidate, *status.retiring)
+        uris = {item.revision: item.probes for item in known if item is not None and item.probes is not None}
+        read = await asyncio.gather(*(self._probe(uri) for uri in uris.values()))
+        found = dict(zip(uris, read, strict=True))
+        good = {name: seen for name, seen in found.items() if not isinstance(seen, str)}
+        return good, {name: seen for name, seen in found.items() if isinstance(seen, str)}
+
+    async def _probe(self, uri: str) -> Probes | str:
+        """The reference vectors at a URI, or why there are none."""
+        try:
+            data = await self._ports.artifacts.read(uri)
+        except Transient as error:
+            return error.message
+        wanted = "texts and their vectors as the build kept them; restore the file from a backup, or build again"
+        if data is None:
+            return describe(f"artifact {uri} is not there", wanted=wanted)
+        return parse_probes(data) or describe(f"artifact {uri} holds no reference vectors", wanted=wanted)
 
     async def _pool(
         self,
         model: EmbeddingModel,
         registration: PoolRegistration | None,
-        probes: dict[str, tuple[list[str], list[list[float]]]],
+        probes: dict[str, Probes],
     ) -> PoolFacts | None:
         if registration is None:
             return None
@@ -183,7 +200,8 @@ class ModelGatherer:
         name = build_job_name(model, candidate)
         template = model.spec.engine.worker.pod_template
         job = self._job(name, template, "build", "spec.engine.worker.podTemplate", jobs)
-        answer = await self._answer(name)
+        answer, unread = await self._answer(name)
+        job = replace(job, unread=unread)
         return job, answer if isinstance(answer, BuildResult) and answer.revision == candidate.revision else None
 
     async def _gate(
@@ -195,27 +213,35 @@ class ModelGatherer:
         name = gate_job_name(model, model.status, gate_digest(model.spec))
         template = model.spec.gate.worker.pod_template
         job = self._job(name, template, "evaluate", "spec.gate.worker.podTemplate", jobs)
-        answer = await self._answer(name)
+        answer, unread = await self._answer(name)
+        job = replace(job, unread=unread)
         return job, answer if isinstance(answer, EvaluateResult) and answer.revision == candidate.revision else None
 
     def _job(self, name: str, template: str, kind: str, field: str, jobs: tuple[JobState, ...]) -> JobFacts:
         problem = check_template(template, self._ports.jobs.pod_template(template), kind, field)
         return act.JobFacts(name, next((job for job in jobs if job.name == name), None), problem)
 
-    async def _answer(self, job: str) -> BuildResult | EvaluateResult | object | None:
-        """The result object first, then a termination message; neither is no answer."""
+    async def _answer(self, job: str) -> tuple[BuildResult | EvaluateResult | object | None, str]:
+        """The result object first, then a termination message; neither is no answer.
+
+        With it, why that is unknown: a store that does not say whether there is a result is no sign that there is none.
+        """
         facts = act.ModelFacts(artifacts=self._settings.artifacts, profile=None, serving=None, canary=None)
-        data = await self._ports.artifacts.read(result_uri(facts, job))
+        data, unread = None, ""
+        try:
+            data = await self._ports.artifacts.read(result_uri(facts, job))
+        except Transient as error:
+            unread = error.message
         texts = [data.decode(errors="replace")] if data is not None else list(await self._ports.jobs.answers(job))
         for text in texts:
             try:
-                return ANSWER.validate_json(text)
+                return ANSWER.validate_json(text), ""
             except ValidationError:
                 continue
-        return None
+        return None, unread
 
 
-def parse_probes(data: bytes) -> tuple[list[str], list[list[float]]] | None:
+def parse_probes(data: bytes) -> Probes | None:
     """Texts and their reference vectors, at most `PROBES_PER_PASS`; None where the file proves nothing."""
     try:
         parsed = json.loads(data)

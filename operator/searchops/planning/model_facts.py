@@ -52,11 +52,16 @@ class TenantFact:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """A worker Job of the candidate and its answer."""
+    """A worker Job of the candidate and its answer.
+
+    Attributes:
+        unread: why it is unknown whether the Job has answered; empty where that is known.
+    """
 
     name: str
     state: JobState | None = None
     problem: TemplateProblem | None = None
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ class ModelFacts:
         bound_elsewhere: revisions of this model that bindings of tenants name which name another model by now.
         unread_tenants: tenants with a cell whose binding has not been read yet: what they need is unknown.
         bindings_of_this_model: whether any tenant is bound to a revision of this model.
-        jobs: worker Jobs of this model that have not ended, whatever they were made for.
+        jobs: worker Jobs of this model that have not ended, whatever they were made for; every one of a deleted model.
+        unread_probes: revisions whose reference vectors the artifact store does not give now, with why.
     """
 
     artifacts: str
@@ -85,6 +91,7 @@ class ModelFacts:
     unread_tenants: int = 0
     bindings_of_this_model: bool = False
     jobs: tuple[JobState, ...] = ()
+    unread_probes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def superseded(self) -> tuple[JobState, ...]:

@@ -14,21 +14,19 @@ from searchops.api.v1alpha1.embedding_model import ModelReason
 from searchops.planning.conditions import no, unknown
 from searchops.planning.model_facts import (
     AddFinalizer,
-    DeleteJob,
     ModelAction,
     ModelFacts,
     ModelPlan,
-    RemoveFinalizer,
-    UnloadModel,
     WriteState,
 )
 from searchops.planning.names import FINALIZER, ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import choose, is_paused, reject, restore
+from searchops.planning.rollout_deletion import plan_deletion
 from searchops.planning.rollout_report import report, settled, stamped
 from searchops.planning.rollout_stages import Stage, advance
 from searchops.planning.rollout_waves import watch_wave
 from searchops.planning.server_troubles import hurried
-from searchops.planning.servers import PoolSync, distinct, loaded_revisions, one_pool, sync_pools
+from searchops.planning.servers import PoolSync, distinct, sync_pools
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,7 +48,7 @@ def plan_model(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> Model
         now: the time of the pass.
     """
     if model.metadata.deletion_timestamp is not None:
-        return _delete(model, facts, now)
+        return plan_deletion(model, facts, now)
     if FINALIZER not in model.metadata.finalizers:
         return ModelPlan((AddFinalizer(),), None, 0.0)
     status = model.status
@@ -123,7 +121,7 @@ def _finish(
     total, in_sync = sum(sync.total for sync in syncs), sum(sync.in_sync for sync in syncs)
     requeue = stage.requeue
     troubles = [trouble for sync in syncs for trouble in sync.troubles]
-    if in_sync < total and (hurried(troubles) or not troubles):
+    if in_sync < total and (hurried(troubles, now) or not troubles):
         requeue = _sooner(requeue, SERVER_POLL_SECONDS)
     elif in_sync < total or total == 0:
         requeue = _sooner(requeue, POOL_POLL_SECONDS)
@@ -173,46 +171,3 @@ def _bindings_unread(model: EmbeddingModel, facts: ModelFacts, now: datetime) ->
     )
     status = stamped(model, model.status, {finding.type: finding for finding in findings}, now)
     return ModelPlan((), status, BINDING_POLL_SECONDS)
-
-
-def _delete(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> ModelPlan:
-    if FINALIZER not in model.metadata.finalizers:
-        return ModelPlan((), None)
-    if facts.tenants or facts.bound_elsewhere:
-        return _in_use(model, facts, now)
-    awaited = [job.state for job in (facts.build, facts.gate) if job is not None and job.state is not None]
-    states = {job.name: job for job in (*facts.jobs, *awaited)}
-    jobs = tuple(DeleteJob(job.name, job.uid) for job in states.values())
-    pools = (facts.canary,) if one_pool(facts) else (facts.serving, facts.canary)
-    unloads = tuple(
-        UnloadModel(server, name)
-        for pool in pools
-        for server in (pool.servers if pool is not None else ())
-        if server.reachable
-        for name in loaded_revisions(model.metadata.name, server, set())
-    )
-    if unloads:
-        return ModelPlan((*jobs, *unloads), None, 1.0)
-    return ModelPlan((*jobs, RemoveFinalizer()), None)
-
-
-def _in_use(model: EmbeddingModel, facts: ModelFacts, now: datetime) -> ModelPlan:
-    """Tenants still need it: servers are kept in step, nothing else moves."""
-    if facts.tenants:
-        first = facts.tenants[0]
-        message = (
-            f"{len(facts.tenants)} tenants still name this model ({first.namespace}/{first.name} among them); "
-            "point them at another model or delete them first"
-        )
-    else:
-        message = (
-            f"{len(facts.bound_elsewhere)} revisions of this model are still bound by tenants that name another one "
-            f"({facts.bound_elsewhere[0]} among them); they are released when those tenants have moved"
-        )
-    serving, canary = sync_pools(model, facts, model.status, now)
-    syncs = distinct(facts, serving, canary)
-    actions: list[ModelAction] = []
-    for sync in syncs:
-        actions += [*sync.unloads, *sync.loads]
-    findings = (no("Ready", ModelReason.IN_USE, message), no("Progressing", ModelReason.IN_USE, message))
-    return ModelPlan(tuple(actions), report(model, facts, model.status, findings, syncs, now), POOL_POLL_SECONDS)

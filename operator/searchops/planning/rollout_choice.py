@@ -140,7 +140,8 @@ def _dropped_jobs(facts: ModelFacts) -> tuple[DeleteJob, ...]:
 
 def _supersede(facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus, now: datetime) -> Choice:
     dropped = without_candidate(status, now)
-    event = EmitEvent("Superseded", f"{candidate.revision} is no longer what the spec asks for; its tenants go back")
+    message = f"{candidate.revision} is no longer what the spec asks for; its tenants go back"
+    event = EmitEvent(str(ModelReason.SUPERSEDED), message)
     return Choice(dropped, (WriteState(dropped), *_dropped_jobs(facts), event))
 
 
@@ -183,7 +184,8 @@ def without_candidate(status: EmbeddingModelStatus, now: datetime) -> EmbeddingM
     if candidate is None:
         return status
     judged = verdict.outcome if verdict is not None and verdict.revision == candidate.revision else None
-    entry = HistoryEntry(revision=candidate.revision, event="Superseded", at=format_time(now), message=judged)
+    reason = str(ModelReason.SUPERSEDED)
+    entry = HistoryEntry(revision=candidate.revision, event=reason, at=format_time(now), message=judged)
     return status.model_copy(
         update={
             "candidate": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searchops.api.meta import parse_time
+from searchops.api.meta import format_time, parse_time
 from searchops.api.v1alpha1.embedding_model import FleetStatus, ModelReason, ServersStatus
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
@@ -101,6 +101,11 @@ def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
     problems = [told(trouble) for sync in syncs for trouble in sync.troubles]
     if problems:
         return no("ServersInSync", ModelReason.OUT_OF_SYNC, "; ".join(dict.fromkeys(problems)))
+    unproved = {name for sync in syncs for name, servers in sync.unproved.items() if servers}
+    unread = [f"{name}: {facts.unread_probes[name]}" for name in sorted(unproved & facts.unread_probes.keys())]
+    if unread:
+        message = f"what servers answer is not compared with its reference vectors: {'; '.join(unread)}"
+        return unknown("ServersInSync", ModelReason.ARTIFACTS_UNREADABLE, message)
     total = sum(sync.total for sync in syncs)
     if total == 0:
         return no("ServersInSync", ModelReason.OUT_OF_SYNC, "the pools have no server: check the pools' Secrets")
@@ -190,6 +195,22 @@ def report(
     return stamped(
         model, status.model_copy(update={"tenants": fleet_status(status, facts), "servers": servers}), merged, now
     )
+
+
+def with_findings(model: EmbeddingModel, findings: Sequence[Finding], now: datetime) -> EmbeddingModelStatus:
+    """The status as it is, but for the conditions that these findings replace; the phase is not touched."""
+    generation = model.metadata.generation
+    fresh = stamp(findings, model.status.conditions, generation, now)
+    told_now = {condition.type for condition in fresh}
+    kept = (condition for condition in model.status.conditions if condition.type not in told_now)
+    conditions = tuple(sorted((*fresh, *kept), key=lambda condition: condition.type))
+    return model.status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def failed(model: EmbeddingModel, reason: str, message: str, now: datetime) -> EmbeddingModelStatus:
+    """The status after a pass that an adapter's error ended: nothing is claimed that was not seen."""
+    named = ModelReason(reason) if reason in set(ModelReason) else ModelReason.UNREACHABLE
+    return with_findings(model, (no("Ready", named, f"{message} (seen at {format_time(now)})"),), now)
 
 
 def stamped(

@@ -17,7 +17,7 @@ from searchops.api.tasks import (
     FINAL_EXIT_CODES,
 )
 from searchops.api.v1alpha1.embedding_model import AttemptStatus, EvidenceReference, ModelReason, VerdictStatus
-from searchops.planning.conditions import Finding, no, yes
+from searchops.planning.conditions import Finding, no, unknown, yes
 from searchops.planning.model_facts import CreateJob, DeleteJob, EmitEvent, WriteState
 from searchops.planning.names import space_id
 from searchops.planning.rollout_choice import gate_passed, with_attempt
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 SAME_SPACE_COSINE = 0.999
 JOB_POLL_SECONDS = 15.0
-SERVER_POLL_SECONDS = 3.0
+POOL_POLL_SECONDS = 30.0
+STORE_POLL_SECONDS = 15.0
 SUPERSEDE_POLL_SECONDS = 2.0
 MAX_ATTEMPTS = 3
 
@@ -83,7 +84,7 @@ def advance(
         )
         return Stage(status, (*findings, no("Loaded", ModelReason.POOL_NOT_FOUND, message)), (), 30.0)
     if not canary.serves(candidate.revision):
-        return _waiting_for_servers(status, findings, candidate.revision, canary)
+        return _waiting_for_servers(facts, status, findings, candidate.revision, canary)
     findings.append(yes("Loaded", ModelReason.LOADED, f"every canary server serves {candidate.revision}"))
     findings.append(yes("Verified", ModelReason.VERIFIED, "served vectors match the FP32 reference on every server"))
     if not gate_passed(status):
@@ -95,22 +96,46 @@ def advance(
         message = "spec.gate.mode is DryRun: the verdict is shown and nothing is rolled out"
         return Stage(status, (*findings, no("Progressing", ModelReason.DRY_RUN, message)), (), None)
     if not serving.serves(candidate.revision):
-        return _waiting_for_servers(status, findings, candidate.revision, serving)
+        return _waiting_for_servers(facts, status, findings, candidate.revision, serving)
     waves = run_waves(model, facts, status, candidate, now)
     return Stage(waves.status, (*findings, *waves.findings), waves.actions, waves.requeue, waves.rejection)
 
 
 def _waiting_for_servers(
-    status: EmbeddingModelStatus, findings: Sequence[Finding], revision: str, sync: PoolSync
+    facts: ModelFacts, status: EmbeddingModelStatus, findings: Sequence[Finding], revision: str, sync: PoolSync
 ) -> Stage:
+    """The pass that follows comes with the servers' own patience; the artifact store is looked at calmly."""
     missing = "; ".join(sync.waits_for(revision)) or "the pool has no server"
     loaded = sync.total > 0 and (revision in sync.broken or not sync.missing.get(revision))
-    kind, reason = ("Verified", ModelReason.VERIFY_FAILED) if loaded else ("Loaded", ModelReason.LOADING)
+    unread = facts.unread_probes.get(revision)
+    if loaded and unread is not None and revision not in sync.broken:
+        message = f"no server's vectors can be proved: the reference vectors of {revision} are not read: {unread}"
+        said = (
+            unknown("Verified", ModelReason.ARTIFACTS_UNREADABLE, message),
+            unknown("Progressing", ModelReason.ARTIFACTS_UNREADABLE, message),
+        )
+        return Stage(status.model_copy(update={"phase": "Verifying"}), (*findings, *said), (), STORE_POLL_SECONDS)
+    gives_up = any(
+        trouble.revision == revision and trouble.reason == "NotLoaded" and trouble.attempts >= MAX_ATTEMPTS
+        for trouble in sync.troubles
+    )
+    not_loaded = ModelReason.LOAD_FAILED if gives_up else ModelReason.LOADING
+    kind, reason = ("Verified", ModelReason.VERIFY_FAILED) if loaded else ("Loaded", not_loaded)
     phase = "Verifying" if loaded else "Loading"
     finding = no(kind, reason, f"waiting for every server: {missing}")
     progressing = yes("Progressing", reason, f"waiting for servers to serve {revision}")
     waiting = status.model_copy(update={"phase": phase})
-    return Stage(waiting, (*findings, finding, progressing), (), SERVER_POLL_SECONDS)
+    return Stage(waiting, (*findings, finding, progressing), (), POOL_POLL_SECONDS)
+
+
+def _unread(status: EmbeddingModelStatus, condition: str, job: JobFacts) -> Stage:
+    """Whether the Job has answered is not known: neither another attempt nor a verdict may follow from that."""
+    message = f"it is unknown whether Job {job.name} has answered: {job.unread}"
+    findings = (
+        unknown(condition, ModelReason.ARTIFACTS_UNREADABLE, message),
+        unknown("Progressing", ModelReason.ARTIFACTS_UNREADABLE, message),
+    )
+    return Stage(status, findings, (), STORE_POLL_SECONDS)
 
 
 def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus) -> Stage:
@@ -128,6 +153,8 @@ def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     running = job.state is not None and not (job.state.complete or job.state.failure)
     if result is not None and (result.exit_code in FINAL_EXIT_CODES or not running):
         return _build_failed(status, candidate, result)
+    if result is None and job.unread and not running:
+        return _unread(building, "EngineBuilt", job)
     if job.problem is not None:
         reason = ModelReason.POD_TEMPLATE_NOT_FOUND if job.problem.missing else ModelReason.POD_TEMPLATE_NOT_ALLOWED
         return _stuck(status, "EngineBuilt", reason, job.problem.message)
@@ -243,6 +270,9 @@ def _gate(
     if job is None or facts.profile is None:
         message = f"spec.gate.profile {model.spec.gate.profile!r} is not a built-in retrieval profile"
         return _with(findings, _stuck(status, "GatePassed", ModelReason.INVALID_SPEC, message))
+    running = job.state is not None and not (job.state.complete or job.state.failure)
+    if job.unread and not running:
+        return _with(findings, _unread(status.model_copy(update={"phase": "Gating"}), "GatePassed", job))
     if job.problem is not None:
         reason = ModelReason.POD_TEMPLATE_NOT_FOUND if job.problem.missing else ModelReason.POD_TEMPLATE_NOT_ALLOWED
         return _with(findings, _stuck(status, "GatePassed", reason, job.problem.message))
@@ -251,7 +281,7 @@ def _gate(
     if job.state is None:
         active = status.active
         if active is not None and not canary.serves(active.revision):
-            return _waiting_for_servers(gating, findings, active.revision, canary)
+            return _waiting_for_servers(facts, gating, findings, active.revision, canary)
         order = gate_order(model, facts, status, candidate, job.name, now)
         create = CreateJob(order, model.spec.gate.worker.pod_template)
         return Stage(gating, (*findings, waiting), (create,), JOB_POLL_SECONDS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from searchops.planning.model_facts import LoadModel, UnloadModel
 from searchops.planning.names import is_revision_of, model_parts
 from searchops.planning.rollout_choice import gate_passed
-from searchops.planning.server_troubles import patience_of
+from searchops.planning.server_troubles import cause, patience_of, steady
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,11 +101,11 @@ def sync_pool(
     for server in pool.servers:
         if not server.reachable:
             for revision in wanted:
-                seen.lacks(server, revision, "NoAnswer", f"{server.url} does not answer ({server.error})")
+                seen.lacks(server, revision, "NoAnswer", f"{server.url} does not answer ({cause(server.error)})")
             continue
         extra = loaded_revisions(model, server, keep) if drop_extras else []
         seen.unloads += [UnloadModel(server, name) for name in extra]
-        seen.refused += [text for name in extra if (text := pool.refusals.get((server.url, name)))]
+        seen.refused += [steady(text) for name in extra if (text := pool.refusals.get((server.url, name)))]
         good = [_compare(seen, server, revision) for revision in wanted]
         in_sync += all(good) and not extra
     return PoolSync(
@@ -147,12 +147,12 @@ def _compare(seen: _Comparison, server: ServerState, revision: str) -> bool:
 def _load(seen: _Comparison, server: ServerState, revision: str, absent: list[str]) -> None:
     """Load what is absent and not on its way, where it is due."""
     idle = [part for part in absent if server.models.get(part) != "LOADING"]
-    tried = bool(idle) and seen.patience.due(server.url, revision)
+    tried = bool(idle) and seen.patience.due(server.url, revision, "NotLoaded")
     if tried:
         seen.loads += [LoadModel(server, part) for part in idle]
     said = [server.reasons.get(part, "") or seen.pool.refusals.get((server.url, part), "") for part in absent]
     part, reason = next(((part, text) for part, text in zip(absent, said, strict=True) if text), (absent[0], ""))
-    reason = reason or f"state {server.models.get(part, 'not loaded')}"
+    reason = steady(reason) or f"state {server.models.get(part, 'not loaded')}"
     message = f"{server.url} does not serve {part} ({reason})"
     seen.lacks(server, revision, "NotLoaded" if idle else "Loading", message, tried=tried)
 
@@ -162,7 +162,7 @@ def _reload(seen: _Comparison, server: ServerState, revision: str, outcome: str)
     patience, parts = seen.patience, model_parts(revision)
     tried = (
         revision not in seen.reloaded
-        and patience.due(server.url, revision)
+        and patience.due(server.url, revision, "WrongVectors")
         and not patience.exhausted(server.url, revision)
     )
     if tried:
@@ -170,7 +170,7 @@ def _reload(seen: _Comparison, server: ServerState, revision: str, outcome: str)
         seen.unloads += [UnloadModel(server, part) for part in reversed(parts)]
         seen.loads += [LoadModel(server, part) for part in parts]
     seen.broken.add(revision)
-    message = f"{server.url} says {revision} is ready, but {outcome}"
+    message = f"{server.url} says {revision} is ready, but {steady(outcome)}"
     seen.lacks(server, revision, "WrongVectors", message, tried=tried)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchops.api.v1alpha1.embedding_model import (
+    EmbeddingModel,
     EmbeddingModelStatus,
     HistoryEntry,
 )
@@ -123,11 +124,60 @@ def test_a_deleted_model_is_unloaded_everywhere_before_it_is_let_go() -> None:
         f"unload s1 {name}-tok",
         f"unload s1 {name}-enc",
     ]
-    assert plan.status is None
+    assert case.condition(plan, "Ready") == ("False", "Deleting")
+    assert f"s1 holds {name} READY" in case.message(plan, "Ready")
     facts = replace(facts, build=None, serving=case.pool("default", case.server("s1")))
     assert plan_model(model, facts, case.NOW) == ModelPlan((RemoveFinalizer(),), None)
     released = case.make_model("b", metadata={"deletionTimestamp": case.at(), "finalizers": []})
     assert plan_model(released, facts, case.NOW) == ModelPlan((), None)
+
+
+def deleted(**annotations: str) -> EmbeddingModel:
+    metadata = {"deletionTimestamp": case.at(), "annotations": annotations}
+    return case.make_model("a", EmbeddingModelStatus(active=case.promoted(), next_number=2), metadata=metadata)
+
+
+def test_a_server_that_is_stuck_or_silent_is_waited_for_by_name_with_what_to_do() -> None:
+    name = case.promoted().revision
+    stuck = case.server("s1", models={f"{name}-enc": "LOADING"})
+    silent = case.server("s2", reachable=False, error="connect: Connection refused (111)")
+    model = deleted()
+    facts = case.facts_of(model, serving=case.pool("default", stuck, silent), canary=case.pool("canary"))
+    plan = case.steady(model, facts)
+    assert case.told(plan.actions) == [f"unload s1 {name}-enc"]
+    assert (case.condition(plan, "Ready"), plan.requeue_after) == (("False", "Deleting"), 1.0)
+    said = case.message(plan, "Ready")
+    assert f"2 servers: s1 holds {name}-enc LOADING; s2 does not answer (refused)" in said
+    assert 'searchops.dev/abandon: "true"' in said
+    assert "out of its pool's Secret" in said
+    assert case.status_of(plan).active == model.status.active, "nothing else of the status is touched"
+    assert plan_model(model, facts, case.later(minutes=5)).requeue_after == 10.0
+
+
+def test_what_an_unload_was_refused_with_is_told() -> None:
+    name = case.promoted().revision
+    pool = replace(case.pool("default", case.server("s1", name)), refusals={("s1", name): "it is in use"})
+    model = deleted()
+    plan = case.steady(model, case.facts_of(model, serving=pool, canary=case.pool("canary")))
+    assert "(it is in use)" in case.message(plan, "Ready")
+
+
+def test_an_abandoned_model_is_let_go_and_what_is_left_behind_is_told() -> None:
+    name = case.promoted().revision
+    silent = case.server("s2", reachable=False, error="refused")
+    pools = {"serving": case.pool("default", case.server("s1", name), silent), "canary": case.pool("canary")}
+    model = deleted(**{"searchops.dev/abandon": "true"})
+    plan = plan_model(model, case.facts_of(model, **pools), case.NOW)
+    assert case.told(plan.actions)[:3] == [f"unload s1 {name}{part}" for part in ("", "-tok", "-enc")]
+    assert case.told(plan.actions)[3:] == ["event Abandoned", "RemoveFinalizer"]
+    assert plan.status is None
+    model = deleted(**{"searchops.dev/abandon": "yes"})
+    plan = plan_model(model, case.facts_of(model, **pools), case.NOW)
+    assert RemoveFinalizer() not in plan.actions
+    bound = (case.tenant("t", case.promoted()),)
+    model = deleted(**{"searchops.dev/abandon": "true"})
+    plan = plan_model(model, case.facts_of(model, tenants=bound, **pools), case.NOW)
+    assert (RemoveFinalizer() in plan.actions, case.condition(plan, "Ready")) == (False, ("False", "InUse"))
 
 
 def test_the_fixtures_are_what_build_and_gate_answer() -> None:

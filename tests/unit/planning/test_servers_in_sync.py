@@ -167,7 +167,7 @@ def test_a_pass_that_does_not_act_counts_no_attempt() -> None:
 
 def test_a_restarted_server_is_loaded_at_once_whatever_its_vectors_were() -> None:
     known = Patience(case.NOW).trouble("s1", ONE, "WrongVectors", "cosine 0.1")
-    spent = known.model_copy(update={"attempts": MAX_RELOADS})
+    spent = known.model_copy(update={"reloads": MAX_RELOADS})
     patience = Patience(case.later(seconds=1), {("s1", ONE): spent})
     broken = case.pool("p", case.server("s1", ONE), inference={("s1", ONE): "cosine 0.1"})
     assert sync_pool("shop", broken, (ONE,), patience).unloads == ()

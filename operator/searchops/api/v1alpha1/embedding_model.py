@@ -54,6 +54,9 @@ class ModelReason(StrEnum):
     PAUSED = "Paused"
     INVALID_SPEC = "InvalidSpec"
     IN_USE = "InUse"
+    DELETING = "Deleting"
+    UNREACHABLE = "Unreachable"
+    ARTIFACTS_UNREADABLE = "ArtifactsUnreadable"
     POOL_NOT_FOUND = "PoolNotFound"
     POD_TEMPLATE_NOT_FOUND = "PodTemplateNotFound"
     POD_TEMPLATE_NOT_ALLOWED = "PodTemplateNotAllowed"
@@ -67,7 +70,6 @@ class ModelReason(StrEnum):
     LOADING = "Loading"
     LOADED = "Loaded"
     LOAD_FAILED = "LoadFailed"
-    VERIFYING = "Verifying"
     VERIFIED = "Verified"
     VERIFY_FAILED = "VerifyFailed"
     GATING = "Gating"
@@ -76,7 +78,6 @@ class ModelReason(StrEnum):
     REGRESSED = "Regressed"
     INCONCLUSIVE = "Inconclusive"
     GATE_INVALID = "GateInvalid"
-    GATE_CELL_MISSING = "GateCellMissing"
     AWAITING_APPROVAL = "AwaitingApproval"
     ROLLING = "Rolling"
     SOAKING = "Soaking"
@@ -90,7 +91,6 @@ class ModelReason(StrEnum):
     NOTHING_PROMOTED = "NothingPromoted"
     WARM = "Warm"
     STALE_PREVIOUS = "StalePrevious"
-    WINDOW_ENDED = "WindowEnded"
     NO_EARLIER_REVISION = "NoEarlierRevision"
     DRY_RUN = "DryRun"
 
@@ -348,8 +348,9 @@ class ServerTrouble(ApiModel):
         server: its address.
         reason: NoAnswer (the server is silent), Loading, NotLoaded (a load failed or is under way) or WrongVectors.
         message: what was seen.
-        since: when it was seen first.
-        attempts: loads or reloads that were tried since then.
+        since: since when it has been so; a load under way belongs to NotLoaded.
+        attempts: loads that were tried since it last had the revision loaded.
+        reloads: reloads that were tried since its vectors were last right.
         retry_at: when the next one is due; nothing is tried before, and nothing at all where it is absent.
     """
 
@@ -359,6 +360,7 @@ class ServerTrouble(ApiModel):
     message: Annotated[str, Field(max_length=512)]
     since: Timestamp
     attempts: Annotated[int, Field(ge=0)] = 0
+    reloads: Annotated[int, Field(ge=0)] = 0
     retry_at: Timestamp | None = None
 
 
