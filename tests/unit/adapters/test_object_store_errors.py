@@ -215,6 +215,8 @@ class Buckets(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        status: int
+        body: dict[str, object]
         parts = urlsplit(self.path).path.split("/")
         bucket, listing = parts[parts.index("b") + 1], parts[-1] == "o"
         if bucket == "lost":

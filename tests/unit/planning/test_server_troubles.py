@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.api.meta import parse_time
+from searchops.planning.rollout import plan_model
 from searchops.planning.server_troubles import (
     HURRIED_SECONDS,
     LONGEST_RETRY_SECONDS,
@@ -99,7 +100,7 @@ def test_a_dead_server_is_looked_at_calmly_and_writes_no_status_by_other_words()
         dead = case.server("c1", reachable=False, error=words)
         facts = case.facts_of(model, canary=case.pool("canary", dead))
         now = case.later(seconds=number * 70)
-        plan = case.plan_model(model, facts, now)
+        plan = plan_model(model, facts, now)
         assert plan.requeue_after == (3.0 if number == 0 else 30.0)
         if number:
             assert case.status_of(plan).to_wire() == model.status.to_wire()
