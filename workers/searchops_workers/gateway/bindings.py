@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from searchops.api.rates import RATES_KEY, MerchantRates
 from searchops.api.retrieval import BINDING_KEY, PENDING_KEY, PREVIOUS_KEY, Binding
 from searchops_workers.gateway.problems import Problem
+from searchops_workers.retrieval.analyser import VERSIONS, AnalyserVersionUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,8 +56,11 @@ def parse_bindings(metadata: Mapping[str, object], points: int = 0) -> TenantBin
             retry_after=5,
         )
     try:
+        binding = Binding.from_metadata(text)
+        if binding.analyser.version not in VERSIONS:
+            raise unknown_version(AnalyserVersionUnknown(binding.analyser))
         return TenantBinding(
-            Binding.from_metadata(text),
+            binding,
             _optional(metadata.get(PENDING_KEY)),
             _optional(metadata.get(PREVIOUS_KEY)),
             points,
@@ -72,6 +76,11 @@ def parse_bindings(metadata: Mapping[str, object], points: int = 0) -> TenantBin
             code="binding-unreadable",
             retry_after=10,
         ) from error
+
+
+def unknown_version(error: AnalyserVersionUnknown) -> Problem:
+    """Tokens of one version are never written into vectors of another, nor searched for in them."""
+    return Problem(503, f"the collection's binding cannot be used: {error}", code="binding-unreadable", retry_after=10)
 
 
 def _optional(text: object) -> Binding | None:

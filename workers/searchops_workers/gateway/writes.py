@@ -3,10 +3,12 @@
 While a rebuild is under way, and until its rollback window has ended, a tenant has two sides: two collections (each
 written by its own alias, which no switch moves) or two vectors of one point (a point is always written with all of
 them, since a PUT that names one removes the others). A write is acknowledged when the bound side and the side that is
-being filled have it; the previous side is written too, and a write that misses it says so. What another collection
-missed is also marked on the bound side, point by point, before the write is acknowledged: the operator counts the
-marks, so that a side which lacks an update or a delete is not taken for one to go back to. The next write of a product
-that reaches both sides replaces its payload, and with it the mark.
+being filled have it; the previous side is written too, and a write that misses it says so. Another collection is
+written before them, and what it missed is marked on the bound side, point by point, with the write itself: the operator
+counts the marks, so that a side which lacks an update or a delete is not taken for one to go back to. Whenever a
+gateway dies, the bound side is ahead of the previous one only where it says so. That costs no request more, only that
+for as long as there is such a side two follow one another. The next write of a product that reaches both replaces its
+payload, and with it the mark.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from qdrant_client import models
 
 from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY, missed_mark, point_id
 from searchops_workers.encoders.errors import EncoderError
+from searchops_workers.gateway.bindings import unknown_version
 from searchops_workers.gateway.problems import Problem
+from searchops_workers.retrieval.analyser import AnalyserVersionUnknown
 from searchops_workers.retrieval.documents import document_of, render
 
 if TYPE_CHECKING:
@@ -94,12 +98,11 @@ def plan_sides(alias: str, tenant: TenantBinding) -> tuple[SidePlan, ...]:
     return tuple(sorted(plans, key=lambda plan: not plan.required))
 
 
-def version_guard(version: int, *, own: bool = False) -> models.Filter:
-    """Only what is older may be replaced, or what this version wrote itself; a point without one is older than all."""
-    bound = models.Range(lte=version) if own else models.Range(lt=version)
+def version_guard(version: int) -> models.Filter:
+    """Only what is older may be replaced; a point without a version is older than all."""
     return models.Filter(
         should=[
-            models.FieldCondition(key=VERSION_KEY, range=bound),
+            models.FieldCondition(key=VERSION_KEY, range=models.Range(lt=version)),
             models.IsEmptyCondition(is_empty=models.PayloadField(key=VERSION_KEY)),
         ]
     )
@@ -140,7 +143,10 @@ class Writer:
 
         async def part(batch: Sequence[Item]) -> WriteOutcome:
             vectors, missing = await self._encode(plans, batch)
-            points = [(plan, self._points(plan, batch, vectors, version)) for plan in plans]
+            try:
+                points = [(plan, self._points(plan, batch, vectors, version)) for plan in plans]
+            except AnalyserVersionUnknown as error:
+                raise unknown_version(error) from error
             return await self._write(caller, tenant, points, version, missing)
 
         return await self._in_batches(items, part)
@@ -227,29 +233,39 @@ class Writer:
         version: int,
         missing: str,
     ) -> WriteOutcome:
+        needed = [(plan, points) for plan, points in batches if plan.required]
+        others = [(plan, points) for plan, points in batches if not plan.required]
+        written: list[str] = []
+        missed = ""
+        for collection, result in await self._upserts(caller, others, version):
+            if result is None:
+                written.append(collection)
+            elif isinstance(result, Problem):
+                missed = missed or f"{collection}: {result.detail}"
+            else:
+                raise result
+        if missed and tenant.previous is not None:
+            bound, points = needed[0]
+            needed[0] = (bound, [_marked(point, missed_mark(tenant.previous)) for point in points])
+        for _, result in await self._upserts(caller, needed, version):
+            if result is not None:
+                raise result
+        sides = (*(plan.collection for plan, _ in needed), *written)
+        return WriteOutcome(version, sides, missing or missed)
+
+    async def _upserts(
+        self, caller: Caller, batches: Sequence[tuple[SidePlan, list[models.PointStruct]]], version: int
+    ) -> list[tuple[str, BaseException | None]]:
+        """All at once; what became of each."""
         results = await asyncio.gather(
             *(self._upsert(caller, plan.collection, points, version) for plan, points in batches),
             return_exceptions=True,
         )
-        written, missed = [], False
-        for (plan, _), result in zip(batches, results, strict=True):
-            if result is None:
-                written.append(plan.collection)
-            elif plan.required or not isinstance(result, Problem):
-                raise result
-            else:
-                missing, missed = missing or f"{plan.collection}: {result.detail}", True
-        if missed and tenant.previous is not None:
-            bound, points = batches[0]
-            marked = [_marked(point, missed_mark(tenant.previous)) for point in points]
-            await self._upsert(caller, bound.collection, marked, version, own=True)
-        return WriteOutcome(version, tuple(written), missing)
+        return [(plan.collection, result) for (plan, _), result in zip(batches, results, strict=True)]
 
-    async def _upsert(
-        self, caller: Caller, collection: str, points: list[models.PointStruct], version: int, *, own: bool = False
-    ) -> None:
+    async def _upsert(self, caller: Caller, collection: str, points: list[models.PointStruct], version: int) -> None:
         async with self._cells.calling(caller) as client:
-            await client.upsert(collection, points, wait=True, update_filter=version_guard(version, own=own))
+            await client.upsert(collection, points, wait=True, update_filter=version_guard(version))
 
 
 def _marked(point: models.PointStruct, mark: str) -> models.PointStruct:

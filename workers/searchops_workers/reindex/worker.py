@@ -37,6 +37,7 @@ from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.reindex.cell_nodes import ANY_NODE, NextNode
 from searchops_workers.reindex.pipeline import IN_FLIGHT, Pipeline, Tally
 from searchops_workers.reindex.sides import BlueGreenSide, NamedVectorSide, Side
+from searchops_workers.retrieval.analyser import VERSIONS, AnalyserVersionUnknown
 from searchops_workers.retrieval.documents import ProductError, product_of
 from searchops_workers.retrieval.offline import CatalogueError, read_catalogue
 
@@ -90,6 +91,8 @@ def _incomplete(task: ReindexTask) -> str:
         return f"servers is empty; wanted the addresses of those that serve {task.target.encoder}"
     if task.target.encoder is not None and task.target.vector is None:
         return f"target.vector is unset; wanted the vector that {task.target.encoder} fills"
+    if task.target.analyser.version not in VERSIONS:
+        return f"target.{AnalyserVersionUnknown(task.target.analyser)}"
     if task.strategy == "NamedVector" and task.target.encoder is None:
         return "strategy NamedVector and target.encoder unset; wanted the encoder of the new vector"
     if task.strategy == "BlueGreen" and task.source_collection is None and task.source_uri is None:

@@ -19,15 +19,18 @@ DASHES = re.compile(r"[‐‑‒–—−]")
 CACHE = 16_384
 
 
-def fold(text: str, languages: tuple[str, ...]) -> str:
+def fold(text: str, languages: tuple[str, ...], *, codes: bool = True) -> str:
     """Lower case without marks; in German also the transcribed umlauts (``kueche`` = ``Küche``).
 
     A word is read as transcribed only where a dictionary knows it with the umlaut and none of the tenant's languages
     knows it as written: ``shoes``, ``blue`` and ``neue`` stay what they are. Letters of a code do too, joined to their
-    number or typed apart: ``AEH-000`` and ``AH-000`` are two articles.
+    number or typed apart: ``AEH-000`` and ``AH-000`` are two articles. Without `codes` letters beside a number are
+    read as any other (analyser version 1).
     """
     folded = plain(text)
-    if "de" in languages:
+    if "de" in languages and not codes:
+        folded = TRANSCRIBED.sub(lambda found: restore_umlauts(found.group(0), languages), folded)
+    elif "de" in languages:
         apart = {found.start() for found in CODE_APART.finditer(folded)}
         folded = WORD.sub(
             lambda word: word.group(0) if word.start() in apart else _restored(word.group(0), languages), folded

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from searchops.api.retrieval import lexical_vector, trigram_vector
-from searchops_workers.retrieval.routing import route
+from searchops_workers.retrieval.analyser import knows_codes
+from searchops_workers.retrieval.routing import Route, route
 from searchops_workers.retrieval.sparse import LexicalEncoder, SparseVector
 
 if TYPE_CHECKING:
@@ -59,7 +60,13 @@ def needs_dense(text: str, binding: Binding) -> bool:
     """Whether the query will be encoded by the bound model."""
     if binding.lexical_only or binding.profile.weights.dense == 0:
         return False
-    return not route(text, binding.profile.code_routing, tuple(binding.analyser.languages)).lexical_only
+    return not _routed(text, binding).lexical_only
+
+
+def _routed(text: str, binding: Binding) -> Route:
+    settings = binding.analyser
+    routing = binding.profile.code_routing
+    return route(text, routing, tuple(settings.languages), codes_apart_too=knows_codes(settings))
 
 
 def build_request(
@@ -73,7 +80,7 @@ def build_request(
     """The request for a query under a binding; without a dense vector the lexical legs answer alone."""
     text = text[:MAX_QUERY]
     profile = binding.profile
-    routed = route(text, profile.code_routing, tuple(binding.analyser.languages))
+    routed = _routed(text, binding)
     lex, tri = LexicalEncoder(binding.analyser).query(text)
     a8 = binding.analyser_id
     legs = []

@@ -26,15 +26,22 @@ class Route:
     reason: str
 
 
-def route(text: str, routing: CodeRouting, languages: tuple[str, ...] = ()) -> Route:
-    """Decide by the query alone; the same query takes the same legs under every model."""
+def route(text: str, routing: CodeRouting, languages: tuple[str, ...] = (), *, codes_apart_too: bool = True) -> Route:
+    """Decide by the query alone; the same query takes the same legs under every model.
+
+    Args:
+        text: the query.
+        routing: of the tenant's profile.
+        languages: of the tenant.
+        codes_apart_too: whether the index joins a code typed apart; else its parts are words like others.
+    """
     if not routing.enabled:
         return Route(False, "code routing is off")
-    words = WORD.findall(normalise_numbers(fold(text, languages)))
+    words = WORD.findall(normalise_numbers(fold(text, languages, codes=codes_apart_too)))
     if not words:
         return Route(True, "the query has no word")
     codes = [word for word in words if _is_code(word, routing.min_length)]
-    for letters, number in codes_apart(text, languages):
+    for letters, number in codes_apart(text, languages) if codes_apart_too else ():
         if number in codes:  # long enough to be one alone
             codes.remove(number)
         if len(letters + number) >= routing.min_length:

@@ -36,10 +36,16 @@ CACHE = 65_536
 
 
 class Stemmer:
-    """Stems of the languages of one tenant; a word gets one stem, by the first language that knows it."""
+    """Stems of the languages of one tenant; a word gets one stem, by the first language that knows it.
 
-    def __init__(self, languages: tuple[str, ...]) -> None:
+    Args:
+        languages: of the tenant.
+        refold: lemmas are folded by all of its languages, also a lemma that is the word itself (analyser version 1).
+    """
+
+    def __init__(self, languages: tuple[str, ...], *, refold: bool = False) -> None:
         self._languages = languages
+        self._refold = refold
         self._snowball = {name: snowballstemmer.stemmer(SNOWBALL[name]) for name in languages if name in SNOWBALL}
         self.stop_words = frozenset().union(*(STOP_WORDS.get(name, frozenset()) for name in languages))
         self.stem = lru_cache(maxsize=CACHE)(self._stem)
@@ -50,7 +56,10 @@ class Stemmer:
         for language in self._languages:
             if language in LEMMATISED:
                 lemma = lemma_of(original.lower(), language)
-                stems.append(word if lemma == original.lower() else fold(lemma, (language,)))
+                if self._refold:
+                    stems.append(fold(lemma, self._languages, codes=False))
+                else:
+                    stems.append(word if lemma == original.lower() else fold(lemma, (language,)))
             elif language in self._snowball:
                 stems.append(str(self._snowball[language].stemWord(word)))
         return tuple(dict.fromkeys(stems)) or (word,)
