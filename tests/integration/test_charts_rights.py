@@ -14,6 +14,10 @@ from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeRein
 from searchops.adapters.kube_api import KubeApi
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_secrets import KubeAccessSecrets
+from searchops.api.meta import ObjectMeta
+from searchops.api.v1alpha1 import ReindexJob
+from searchops.controllers.job_sweep import JobSweep
+from searchops.runtime.cache import ObjectCache
 from searchops.runtime.leader import LeaseRecord
 from searchops.runtime.recorder import Event
 from searchops.wiring import LEASE_NAME
@@ -110,6 +114,22 @@ async def test_jobs_run_in_the_operators_namespace(operator: KubeApi) -> None:
     assert not state.complete
     assert await jobs.answers("build-1") == ()
     await jobs.delete("build-1")
+
+
+async def test_a_worker_job_whose_owner_is_gone_is_swept(operator: KubeApi) -> None:
+    jobs, objects = KubeJobs(operator, SYSTEM, template=lambda _: None), KubeObjects(operator)
+    container = {"name": "worker", "image": "none"}
+    pod = {"metadata": {}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+    owner = ObjectMeta(name="gone-1", namespace=MERCHANTS, uid="uid-of-the-gone")
+    labels = {"searchops.dev/owner-kind": "ReindexJob", "searchops.dev/owner-uid": owner.uid}
+    annotations = {"searchops.dev/owner-namespace": owner.namespace, "searchops.dev/owner-name": owner.name}
+    metadata = {"name": "reindex-gone", "labels": labels, "annotations": annotations}
+    await jobs.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": pod}}, None)
+    caches = {"ReindexJob": ObjectCache("reindexjobs", ReindexJob.model_validate)}
+    sweep = JobSweep(jobs=jobs, objects=objects, caches=caches, lease_left=lambda: 15.0)
+    assert await sweep.run_once() == 1
+    assert "reindex-gone" not in [job.name for job in await jobs.all_owned()]
+    assert await sweep.run_once() == 0
 
 
 async def test_state_lease_and_events(operator: KubeApi) -> None:

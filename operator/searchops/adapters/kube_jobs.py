@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.kube_api import AlreadyExists, KubeApi
-from searchops.api.observed import JobState
+from searchops.api.observed import JobState, OwnedJob
 from searchops.runtime.errors import Conflict, Transient, describe
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 ACCESS_SECRET_TYPE = "searchops.dev/access"  # noqa: S105 - a Secret's type
 OWNER_UID = "searchops.dev/owner-uid"
+OWNER_KIND = "searchops.dev/owner-kind"
+OWNER_NAME = "searchops.dev/owner-name"
+OWNER_NAMESPACE = "searchops.dev/owner-namespace"
 INPUTS_DIGEST = "searchops.dev/inputs-digest"
 RENEW_AT = "searchops.dev/renew-at"
 
@@ -107,6 +110,11 @@ class KubeJobs:
         found = await self._api.list(self._path(), label_selector=f"{OWNER_UID}={owner_uid}")
         return tuple(job_state(raw) for raw in found)
 
+    async def all_owned(self) -> tuple[OwnedJob, ...]:
+        """Every Job that is labelled with an owner and is not being deleted."""
+        found = await self._api.list(self._path(), label_selector=OWNER_UID)
+        return tuple(owned_job(raw) for raw in found if not raw["metadata"].get("deletionTimestamp"))
+
     async def stop(self, name: str, uid: str) -> None:
         """Delete this very Job; it stays readable until its Pods are gone, so that no other starts beside them."""
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
@@ -134,6 +142,20 @@ class KubeJobs:
 
 def _encoded(secret: Mapping[str, str]) -> dict[str, str]:
     return {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
+
+
+def owned_job(raw: Mapping[str, Any]) -> OwnedJob:
+    """A Job with the owner that it names."""
+    metadata = raw["metadata"]
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
+    return OwnedJob(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_kind=labels.get(OWNER_KIND, ""),
+        owner_uid=labels.get(OWNER_UID, ""),
+        owner_namespace=annotations.get(OWNER_NAMESPACE, ""),
+        owner_name=annotations.get(OWNER_NAME, ""),
+    )
 
 
 def job_state(raw: Mapping[str, Any]) -> JobState:

@@ -176,6 +176,18 @@ class JobState:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnedJob:
+    """A worker Job as the sweep sees it: which one it is, and which object its labels and annotations say it is for."""
+
+    name: str
+    uid: str
+    owner_kind: str
+    owner_uid: str
+    owner_namespace: str
+    owner_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServerState:
     """One Triton server of a pool: which models it has, in which state; or why it did not answer."""
 

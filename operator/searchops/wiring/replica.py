@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from searchops.adapters.directory import RegisteredDirectory
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects
 from searchops.adapters.kube_api import KubeApi
+from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.triton import TritonServers
 from searchops.controllers.cell_sweep import CellSweep
+from searchops.controllers.job_sweep import JobSweep
 from searchops.controllers.model import status_of
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.dependency import Dependencies
@@ -46,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_NAME = "searchops-operator"
 GHOST_SECONDS = 1800.0
+JOB_SWEEP_SECONDS = 600.0
 SHUTDOWN_SECONDS = 8.0
 
 
@@ -160,6 +163,22 @@ class Operator:
                 group.create_task(Resync(kind.cache, kind.queue, period=period).run())
             group.create_task(self._events.run())
             group.create_task(self._sweep_cells())
+            group.create_task(self._sweep_jobs())
+
+    async def _sweep_jobs(self) -> None:
+        sweep = JobSweep(
+            jobs=KubeJobs(self._api, self._settings.namespace, template=self._templates.get),
+            objects=self._objects,
+            caches={
+                "EmbeddingModel": self._kinds.models.cache,
+                "ReindexJob": self._kinds.reindexes.cache,
+            },
+            lease_left=self._elector.remaining,
+        )
+        await self._barrier.wait()
+        while True:
+            await asyncio.sleep(JOB_SWEEP_SECONDS)
+            await sweep.run_once()
 
     async def _sweep_cells(self) -> None:
         sweep = CellSweep(

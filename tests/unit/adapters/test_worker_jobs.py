@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from searchops.adapters.kube_jobs import KubeJobs
+from searchops.api.observed import OwnedJob
 from searchops.runtime.errors import Conflict
 
 if TYPE_CHECKING:
@@ -18,12 +19,15 @@ PATH = "/apis/batch/v1/namespaces/system/jobs"
 class RecordedApi:
     """An API server that keeps what it was asked."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, listed: list[dict[str, Any]] | None = None) -> None:
         self.error = error
+        self.listed = listed
         self.asked: list[Any] = []
 
     async def list(self, path: str, *, label_selector: str = "") -> list[dict[str, Any]]:
         self.asked.append((path, label_selector))
+        if self.listed is not None:
+            return self.listed
         labels = {"searchops.dev/owner-uid": "uid-1", "searchops.dev/task": "build"}
         return [{"metadata": {"name": "build-1", "uid": "uid-j", "labels": labels}, "status": {"active": 1}}]
 
@@ -48,6 +52,19 @@ async def test_the_jobs_of_an_owner_are_listed_by_its_uid() -> None:
         1,
     )
     assert api.asked == [(PATH, "searchops.dev/owner-uid=uid-1")]
+
+
+async def test_every_job_with_an_owner_is_listed_with_whom_it_names_and_none_that_goes_already() -> None:
+    labels = {"searchops.dev/owner-kind": "ReindexJob", "searchops.dev/owner-uid": "uid-rj"}
+    annotations = {"searchops.dev/owner-namespace": "shops", "searchops.dev/owner-name": "acme-1"}
+    there = {"name": "reindex-1", "uid": "uid-j", "labels": labels, "annotations": annotations}
+    goes = {**there, "name": "reindex-2", "deletionTimestamp": "2026-11-24T12:00:00Z"}
+    api = RecordedApi(listed=[{"metadata": there}, {"metadata": goes}, {"metadata": {"name": "bare", "uid": "u"}}])
+    assert await jobs_over(api).all_owned() == (
+        OwnedJob("reindex-1", "uid-j", "ReindexJob", "uid-rj", "shops", "acme-1"),
+        OwnedJob("bare", "u", "", "", "", ""),
+    )
+    assert api.asked == [(PATH, "searchops.dev/owner-uid")]
 
 
 async def test_a_job_is_stopped_by_its_uid_and_stays_until_its_pods_are_gone() -> None:
