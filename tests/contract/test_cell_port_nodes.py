@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from qdrant_client import AsyncQdrantClient, models
 
 from searchops.adapters.qdrant import MARKER, QdrantCells
 from searchops.api.observed import CellIdentity, CellRegistration, CollectionDesign, StrictMode
@@ -94,6 +95,20 @@ async def test_a_read_goes_on_at_the_next_node_and_stays_there(nodes: Nodes) -> 
     await nodes.ports.survey(nodes.cell)
     await nodes.ports.drop_collection(nodes.cell, nodes.name)
     assert nodes.sent == [1, 1], "the last good node is asked first, though the other is back"
+
+
+async def test_recall_goes_on_at_the_next_node_where_one_breaks_off_in_the_middle(nodes: Nodes) -> None:
+    await nodes.ports.survey(nodes.cell)
+    await nodes.create()
+    client = AsyncQdrantClient(url=nodes.double.rest_url, headers={"api-key": KEY}, check_compatibility=False)
+    points = [models.PointStruct(id=n, vector={"d-one": [1.0, float(n), 0.0, 0.0]}) for n in range(1, 4)]
+    await client.upsert(nodes.name, points, wait=True)
+    await client.close()
+    batches = f"/collections/{nodes.name}/points/query/batch"
+    await nodes.double.inject({"method": "POST", "path": batches, "drop": "before-effect"})
+    sample = await nodes.ports.recall(nodes.cell, nodes.name, "d-one")
+    assert (sample.queries, sample.wanted, sample.share) == (3, 6, 1.0)
+    assert [wire.requests.count(("POST", batches)) for wire in (nodes.one, nodes.two)] == [1, 2]
 
 
 async def test_a_node_that_hangs_costs_a_read_its_share_of_the_deadline(nodes: Nodes) -> None:

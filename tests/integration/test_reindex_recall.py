@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
-from searchops.adapters.qdrant_recall import QUERIES, TOP, measure
+from searchops.adapters.qdrant_recall import QUERIES, QUERIES_A_REQUEST, TOP, measure
+from searchops.adapters.qdrant_shapes import strict_config
+from searchops.api.v1alpha1.search_tenant import SearchTenantSpec
+from searchops.planning.schema import strict_mode
 from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
@@ -18,6 +22,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 DIMENSION = 32
+SPEC = {
+    "model": {"name": "shop"},
+    "fields": [{"name": "title", "type": "text", "role": "Title"}],
+    "languages": ["en"],
+}
 KEY = "recall-suite-key-of-32-characters!!!"
 
 
@@ -82,10 +91,24 @@ async def test_what_approximate_search_misses_is_counted_query_by_query(client: 
     name = await filled(client, f"recall-{misses}", 300)
     watched = Watched(client, misses)
     sample = await measure(watched, name, "d-new")  # type: ignore[arg-type]
-    assert watched.asked == [(False, QUERIES), (True, QUERIES)]
+    parts = QUERIES // QUERIES_A_REQUEST
+    assert watched.asked == [(False, QUERIES_A_REQUEST)] * parts + [(True, QUERIES_A_REQUEST)] * parts
     assert (sample.queries, sample.top, sample.wanted) == (QUERIES, TOP, QUERIES * TOP)
     assert sample.found == QUERIES * (TOP - misses)
     assert sample.share == pytest.approx(1 - misses / TOP)
+
+
+async def test_the_reads_of_a_small_merchants_quota_are_too_few_and_lifted_ones_are_not(
+    client: AsyncQdrantClient,
+) -> None:
+    name = await filled(client, "recall-quota", 300)
+    spec = SearchTenantSpec.model_validate({**SPEC, "quotas": {"searchesPerMinute": 10}})
+    await client.update_collection(name, strict_mode_config=strict_config(strict_mode(spec, lifted=True)))
+    with pytest.raises(ResourceExhaustedResponse, match="Read rate limit exceeded"):
+        await measure(client, name, "d-new")
+    lifted = strict_mode(spec, lifted=True, filling=True)
+    await client.update_collection(name, strict_mode_config=strict_config(lifted))
+    assert (await measure(client, name, "d-new")).queries == QUERIES
 
 
 async def test_tombstones_are_neither_queries_nor_hits(client: AsyncQdrantClient) -> None:

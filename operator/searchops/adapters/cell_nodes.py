@@ -21,7 +21,7 @@ NODES_A_READ = 3
 """Nodes that one read may be sent to, one after another; each gets its share of the deadline."""
 CONNECT_SECONDS = 2.0
 """A node that is there accepts sooner; one that is not must not use up what its peers need."""
-READS = ("/points/count", "/points/query", "/points/scroll", "/points")
+READS = ("/points/count", "/points/query", "/points/query/batch", "/points/scroll", "/points")
 """Ends of paths that read although they are POSTed."""
 
 

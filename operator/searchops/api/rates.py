@@ -2,7 +2,7 @@
 
 The gateway holds nothing of its own and sees no SearchTenant; it reads the collection's metadata with the caller's own
 token anyway, so that is where the rates travel. Strict mode cannot carry them: it counts read tokens and points a
-shard, never below the largest batch, and its write rate is lifted during a rebuild, when the merchant's is not.
+shard, never below the largest batch, and its rates are lifted during a rebuild, when the merchant's are not.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from searchops.api.meta import API_VERSION
 from searchops.api.tasks import ANSWER, SliceResult
+from searchops.api.v1alpha1.reindex_job import ReindexReason
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import reindex as planner
 from searchops.planning.binding_state import read_bindings
@@ -18,7 +19,7 @@ from searchops.planning.names import alias_name, generation_of, side_alias
 from searchops.planning.reindex_budget import gpus_of
 from searchops.planning.reindex_report import results_uri, worker_name
 from searchops.ports import Jobs
-from searchops.runtime.errors import Terminal, Transient
+from searchops.runtime.errors import NotReady, Terminal, Transient
 from searchops.runtime.key import Key
 from searchops.runtime.result import Result
 
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from searchops.runtime.cache import CachedObject, ObjectCache
     from searchops.runtime.finalizer import Finalizer
     from searchops.runtime.status import StatusWriter
+
+
+LASTING_FAILURES = 2
+"""Passes in a row that fail before the status says so."""
 
 
 class RecallReader(Protocol):
@@ -108,34 +113,61 @@ class ReindexController:
         self._clock = clock
         self._started: set[Key] = set()
         self._signed: dict[Key, datetime] = {}
+        self._failures: dict[Key, int] = {}
 
     async def reconcile(self, key: Key) -> Result:
         """Gather, plan, apply, one status write."""
         cached = self._reindexes.get(key)
         if cached is None:
             self._forget(key)
+            self._failures.pop(key, None)
             return Result.done()
         try:
             job = self._reindexes.typed(key)
         except ValidationError as error:
             raise Terminal("InvalidSpec", f"the object does not parse: {error.errors()[0]['msg']}") from error
         assert job is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
-        facts = await self._gather(job)
-        if facts.worker is None:
-            self._forget(key)
-        plan = planner.plan_reindex(job, facts, self._clock())
-        match plan.actions:
-            case (planner.MeasureRecall(collection=collection, vector=vector),) if facts.cell is not None:
-                recall = await self._ports.recall.recall(facts.cell, collection, vector)
-                facts = replace(facts, recall=recall)
-                plan = planner.plan_reindex(job, facts, self._clock())
-        for action in plan.actions:
-            await self._act(cached, facts, action)
+        try:
+            facts = await self._gather(job)
+            if facts.worker is None:
+                self._forget(key)
+            plan = planner.plan_reindex(job, facts, self._clock())
+            failure = None
+            match plan.actions:
+                case (planner.MeasureRecall(collection=collection, vector=vector),) if facts.cell is not None:
+                    facts, failure = await self._measured(facts, facts.cell, collection, vector)
+                    plan = planner.plan_reindex(job, facts, self._clock())
+            for action in plan.actions:
+                await self._act(cached, facts, action)
+            await self._renew(key, job, facts)
+        except (NotReady, Transient) as error:
+            await self._say(cached, job, error)
+            raise
+        self._failures.pop(key, None)
         if plan.status is not None:
             await self._status.write_if_changed(cached, plan.status.to_wire())
             self._tell(cached, job, plan.status.phase or "")
-        await self._renew(key, job, facts)
+            if failure is not None and plan.status.phase not in planner.FINISHED:
+                raise failure
         return Result.done() if plan.requeue_after is None else Result.after(plan.requeue_after)
+
+    async def _measured(
+        self, facts: ReindexFacts, cell: CellRegistration, collection: str, vector: str
+    ) -> tuple[ReindexFacts, NotReady | Transient | None]:
+        """The facts with recall, or with why it is unknown: the plan bounds how long that may last."""
+        try:
+            return replace(facts, recall=await self._ports.recall.recall(cell, collection, vector)), None
+        except (NotReady, Transient) as error:
+            return replace(facts, recall_error=error.message), error
+
+    async def _say(self, cached: CachedObject, job: ReindexJob, error: NotReady | Transient) -> None:
+        """A failure that lasts is said in the status, once for each generation; one hiccup is not flapped about."""
+        count = self._failures[cached.key] = self._failures.get(cached.key, 0) + 1
+        status = planner.failing(job, error.message, self._clock())
+        if count < LASTING_FAILURES or status is None:
+            return
+        await self._status.write_if_changed(cached, status.to_wire())
+        self._ports.events.record(_reference(cached), str(ReindexReason.WAITING), error.message, warning=True)
 
     def _forget(self, key: Key) -> None:
         """There is no worker Job (any more)."""
@@ -168,10 +200,12 @@ class ReindexController:
     # -- gather ------------------------------------------------------------------------------------------------
 
     async def _gather(self, job: ReindexJob) -> ReindexFacts:
+        """Every read of a pass. What is deleted or over needs its worker alone: no other store holds it up."""
         key = Key(job.metadata.namespace, job.spec.tenant)
         tenant = self._tenant(key)
         name = worker_name(job.metadata)
         worker = await self._ports.jobs.get(name)
+        over = job.metadata.deletion_timestamp is not None or job.status.phase in planner.FINISHED
         template = self._ports.jobs.pod_template(job.spec.worker.pod_template)
         facts = planner.ReindexFacts(
             tenant=tenant,
@@ -180,11 +214,11 @@ class ReindexController:
             worker=worker,
             template=check_template(job.spec.worker.pod_template, template, "reindex", "spec.worker.podTemplate"),
             gpus=gpus_of(template),
-            slices=await self._slices(job, name) if worker is not None else (),
+            slices=await self._slices(job, name) if worker is not None and not over else (),
             source_allowed=job.spec.source.uri is None
             or self._settings.catalogue_allowed(job.spec.source.uri, job.metadata.namespace),
         )
-        if tenant is None or job.status.phase in planner.FINISHED or job.metadata.deletion_timestamp is not None:
+        if tenant is None or over:
             return facts
         model = self._model(tenant.spec.model.name)
         running, fleet = self._running(job, tenant.spec.model.name)

@@ -106,7 +106,7 @@ class TenantGatherer:
         collections = await self._collections(registration, state, owner.alias)
         facts = replace(facts, collections=collections)
         current = next((item for item in collections if item.name == state.aliases.get(owner.alias)), None)
-        if current is None or not owner.owns(current):
+        if current is None or not owner.owns(current) or tenant.metadata.deletion_timestamp is not None:
             return facts
         lacking = await self._lacking(registration, state, owner, current, collections)
         probe = await self._probe(tenant, registration, owner, current, secrets)
@@ -212,8 +212,6 @@ class TenantGatherer:
         secrets: Mapping[str, AccessSecretState],
     ) -> SearchProbe | None:
         """A query with the tenant's own token; a tenant without a Search entry is asked with one signed for this."""
-        if tenant.metadata.deletion_timestamp is not None:
-            return None
         bindings = read_bindings(current)
         if bindings is None:
             return None

@@ -26,16 +26,18 @@ from searchops.planning.reindex_facts import (
     ReindexPlan,
     RemoveFinalizer,
 )
-from searchops.planning.reindex_report import not_ready, progress_of, report, results_uri, worker_name
+from searchops.planning.reindex_report import failing_status, not_ready, progress_of, report, results_uri, worker_name
 from searchops.planning.reindex_request import awaits_switch, refusal, retry_cause
 from searchops.planning.reindex_token import needs_fresh_token, token_expiry
 from searchops.planning.reindex_verify import POLL_SECONDS, verify, worker_failed
+from searchops.planning.waves import has_begun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from searchops.api.v1alpha1.reindex_job import ReindexJob, ReindexJobStatus
+    from searchops.api.v1alpha1.search_tenant import RebuildStatus
 
 __all__ = [
     "AddFinalizer",
@@ -47,6 +49,7 @@ __all__ = [
     "ReindexFacts",
     "ReindexPlan",
     "RemoveFinalizer",
+    "failing",
     "plan_reindex",
 ]
 
@@ -102,6 +105,13 @@ def _embedding(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -
     return report(job, facts, now, "Embedding", (finding, not_ready(finding)))
 
 
+def failing(job: ReindexJob, message: str, now: datetime) -> ReindexJobStatus | None:
+    """What a job says whose passes fail; None where it says so already, or where it is over and nothing is held up."""
+    if job.status.phase in FINISHED and job.metadata.deletion_timestamp is None:
+        return None
+    return failing_status(job, message, now)
+
+
 def _finished(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
     """Over. A failure is remembered as long as the tenant waits for this very job: deleting it would try again."""
     remembered = job.status.phase == "Failed" and (facts.tenant_unreadable or _named(job, facts))
@@ -138,8 +148,12 @@ def _retry(job: ReindexJob, facts: ReindexFacts, now: datetime, cause: str) -> R
     return ReindexPlan((), report(again, facts, now, "Pending", (finding,)), 0.0)
 
 
+def _rebuild(facts: ReindexFacts) -> RebuildStatus | None:
+    return facts.tenant.status.rebuild if facts.tenant is not None else None
+
+
 def _named(job: ReindexJob, facts: ReindexFacts) -> bool:
-    rebuild = facts.tenant.status.rebuild if facts.tenant is not None else None
+    rebuild = _rebuild(facts)
     return rebuild is not None and rebuild.reindex_job == job.metadata.name
 
 
@@ -230,7 +244,7 @@ def _queue(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Re
         missing = facts.template.missing
         reason = ReindexReason.POD_TEMPLATE_NOT_FOUND if missing else ReindexReason.POD_TEMPLATE_NOT_ALLOWED
         return _waiting(job, facts, now, reason, facts.template.message)
-    if facts.halted and job.status.started_at is None:
+    if facts.halted and not has_begun(_rebuild(facts), job):
         finding = no("Prepared", ReindexReason.QUEUED, f"the wave of {job.spec.revision} is halted ({facts.halted})")
         return ReindexPlan((), report(job, facts, now, "Queued", (finding, not_ready(finding))), QUEUE_POLL_SECONDS)
     if facts.running >= facts.running_limit or facts.fleet_running >= facts.fleet_limit:

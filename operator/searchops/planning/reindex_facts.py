@@ -31,6 +31,7 @@ class ReindexFacts:
         gpus: how many GPUs one worker keeps busy.
         measured_rate: documents a GPU-second of other rebuilds to the same revision, or None where there is none.
         recall: approximate against exact search on the target, or None while it was not measured in this pass.
+        recall_error: why it could not be measured in this pass; empty where that was not tried, or went well.
     """
 
     tenant: SearchTenant | None
@@ -56,6 +57,7 @@ class ReindexFacts:
     gpus: int = 1
     measured_rate: float | None = None
     recall: RecallSample | None = None
+    recall_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

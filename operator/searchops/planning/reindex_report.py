@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_time
-from searchops.api.v1alpha1.reindex_job import ProgressStatus, StrategyStatus, TargetStatus
-from searchops.planning.conditions import Finding, stamp
+from searchops.api.v1alpha1.reindex_job import ProgressStatus, ReindexReason, StrategyStatus, TargetStatus
+from searchops.planning.conditions import Finding, find, stamp
 from searchops.planning.names import RETRY_ANNOTATION, job_name
 from searchops.planning.reindex_budget import cost_of
 from searchops.planning.reindex_request import WHY, chosen_strategy
@@ -78,6 +78,22 @@ def report(
     if finished:
         update["finished_at"] = format_time(now)
     return job.status.model_copy(update=update)
+
+
+def failing_status(job: ReindexJob, message: str, now: datetime) -> ReindexJobStatus | None:
+    """The old status with a Ready that tells what fails; None where it tells of this generation already.
+
+    Which generation and which retry were acted on stays as it is: this pass has acted on neither.
+    """
+    before = find(job.status.conditions, "Ready")
+    told = before is not None and before.observed_generation == job.metadata.generation
+    if before is not None and told and before.message.startswith(message[:80]):
+        return None
+    finding = Finding("Ready", "False", ReindexReason.WAITING, message)
+    stamped = stamp((finding,), job.status.conditions, job.metadata.generation, now)
+    kept = tuple(item for item in job.status.conditions if item.type != "Ready")
+    conditions = tuple(sorted((*stamped, *kept), key=lambda item: item.type))
+    return job.status.model_copy(update={"conditions": conditions, "phase": job.status.phase or "Pending"})
 
 
 def progress_of(

@@ -127,10 +127,7 @@ def _indexed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
     if target is not None and target.status == "green" and not target.pending_updates:
         return None
     seen = "the target could not be read" if target is None else _figures(target)
-    started = parse_time(job.status.started_at) if job.status.started_at else now
-    deadline = started + parse_duration(job.spec.budget.deadline)
-    until = max(deadline, _ended(facts, now) + INDEXING_PATIENCE)
-    if now > until:
+    if now > _patience_ends(job, facts, now):
         message = (
             f"the target was still not indexed at the end of spec.budget.deadline {job.spec.budget.deadline}: {seen}; "
             "look at the cell's optimiser, its memory and its disk"
@@ -138,6 +135,12 @@ def _indexed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
         return failed(job, facts, now, ReindexReason.DEADLINE_EXCEEDED, message)
     finding = no("Indexed", ReindexReason.INDEXING, f"the target is still being indexed: {seen}, wanted green and 0")
     return ReindexPlan((), report(job, facts, now, "Indexing", (finding, not_ready(finding))), INDEXING_POLL_SECONDS)
+
+
+def _patience_ends(job: ReindexJob, facts: ReindexFacts, now: datetime) -> datetime:
+    """Until when the database is waited for: the job's deadline, and a while after workers that ended late."""
+    started = parse_time(job.status.started_at) if job.status.started_at else now
+    return max(started + parse_duration(job.spec.budget.deadline), _ended(facts, now) + INDEXING_PATIENCE)
 
 
 def _figures(target: CollectionState) -> str:
@@ -161,6 +164,8 @@ def _recall(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan 
     assert facts.target is not None  # noqa: S101 - checked by _indexed
     assert facts.pending is not None  # noqa: S101 - a dense side is pending
     recall = facts.recall
+    if recall is None and facts.recall_error:
+        return _unmeasured(job, facts, now)
     if recall is None:
         return ReindexPlan((MeasureRecall(facts.target.name, facts.pending.vector or ""),), None, POLL_SECONDS)
     if recall.queries == 0:
@@ -176,6 +181,20 @@ def _recall(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan 
         f"ef_construct of {facts.target.name}, then try again"
     )
     return failed(job, facts, now, ReindexReason.RECALL_TOO_LOW, message)
+
+
+def _unmeasured(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
+    """Recall that is not known is not good enough, and is not waited for past the deadline."""
+    seen = f"recall could not be measured: {facts.recall_error}"
+    if now > _patience_ends(job, facts, now):
+        message = (
+            f"{seen}; it went on so to the end of spec.budget.deadline {job.spec.budget.deadline}; look at the cell, "
+            "then try again"
+        )
+        return failed(job, facts, now, ReindexReason.DEADLINE_EXCEEDED, message)
+    finding = no("Verified", ReindexReason.VERIFYING, f"{seen}; it is tried again")
+    status = report(job, facts, now, "Indexing", (finding, not_ready(finding)))
+    return ReindexPlan((), status, INDEXING_POLL_SECONDS)
 
 
 def _verified(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:

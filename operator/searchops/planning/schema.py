@@ -118,11 +118,17 @@ def field_roles(spec: SearchTenantSpec) -> FieldRoles:
     return FieldRoles(code=by_role["Code"], title=by_role["Title"], body=by_role["Body"], filter=by_role["Filter"])
 
 
-def strict_mode(spec: SearchTenantSpec, *, lifted: bool) -> StrictMode:
+def strict_mode(spec: SearchTenantSpec, *, lifted: bool, filling: bool = False) -> StrictMode:
     """Quotas as the database's backstop.
 
     A three-leg search costs six read tokens, limits hold per shard, and a batch above the write limit would be
-    refused on every try. While a rebuild is under way the write rate is lifted and the byte cap doubled.
+    refused on every try. The merchant's own rates are the gateway's, whatever is lifted here.
+
+    Args:
+        spec: of the tenant.
+        lifted: two sides are written, of which one collection may hold both: no write rate, twice the bytes.
+        filling: a rebuild reads the live documents and measures recall: its reads must neither be refused nor be
+            taken from the shoppers', so there is no read rate until the side is switched to or given up.
     """
     quotas = spec.quotas
     writes = NO_LIMIT
@@ -132,7 +138,7 @@ def strict_mode(spec: SearchTenantSpec, *, lifted: bool) -> StrictMode:
     return StrictMode(
         max_points=quotas.max_points or NO_LIMIT,
         max_vector_bytes=size or NO_LIMIT,
-        reads_per_minute=quotas.searches_per_minute * READ_TOKENS or NO_LIMIT,
+        reads_per_minute=NO_LIMIT if filling else quotas.searches_per_minute * READ_TOKENS or NO_LIMIT,
         writes_per_minute=writes,
         upsert_batch=LARGEST_BATCH,
         query_limit=QUERY_LIMIT,
@@ -181,9 +187,15 @@ def dense_binding(
 
 
 def collection_design(
-    tenant: SearchTenant, owner: Owner, generation: int, binding: Binding, *, lifted: bool = False
+    tenant: SearchTenant,
+    owner: Owner,
+    generation: int,
+    binding: Binding,
+    *,
+    lifted: bool = False,
+    filling: bool = False,
 ) -> CollectionDesign:
-    """A generation of a tenant's collection, ready to be filled."""
+    """A generation of a tenant's collection, ready to be filled; `lifted` and `filling` as for `strict_mode`."""
     spec = tenant.spec
     a8 = binding.analyser_id
     dense = ((binding.vector, binding.dimension),) if binding.vector and binding.dimension else ()
@@ -199,7 +211,7 @@ def collection_design(
         indexes=indexes_of(spec),
         shards=spec.sharding.shards,
         replicas=spec.sharding.replicas,
-        strict=strict_mode(spec, lifted=lifted),
+        strict=strict_mode(spec, lifted=lifted, filling=filling),
         metadata=tuple(sorted(metadata.items())),
     )
 
@@ -217,11 +229,11 @@ def schema_digest(spec: SearchTenantSpec) -> str:
 
 
 def compare_schema(
-    spec: SearchTenantSpec, collection: CollectionState, binding: Binding, *, lifted: bool
+    spec: SearchTenantSpec, collection: CollectionState, binding: Binding, *, lifted: bool, filling: bool = False
 ) -> SchemaDifference:
     """Declared fields only: what the server adds by itself is not drift."""
     missing = tuple((name, kind) for name, kind in indexes_of(spec) if collection.indexes.get(name) != kind)
-    strict = strict_mode(spec, lifted=lifted)
+    strict = strict_mode(spec, lifted=lifted, filling=filling)
     rebuild = []
     wanted = analyser_settings(spec).analyser_id
     if binding.analyser_id != wanted:

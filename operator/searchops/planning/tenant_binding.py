@@ -31,12 +31,11 @@ from searchops.planning.tenant_facts import (
     TenantAction,
 )
 from searchops.planning.tenant_rebuild import cancel, plan_rebuild
-from searchops.planning.waves import Wanted, wanted_revision
+from searchops.planning.waves import Wanted, follows, wanted_revision
 
 if TYPE_CHECKING:
     from searchops.api.observed import CollectionState
     from searchops.api.retrieval import Binding
-    from searchops.api.v1alpha1.embedding_model import RevisionStatus
 
 __all__ = ["BindingContext", "BindingState", "BindingStep", "plan_binding", "read_bindings"]
 
@@ -45,13 +44,14 @@ def plan_binding(context: BindingContext, schema_rebuild: tuple[str, ...]) -> Bi
     """One step from what is bound to what is wanted; `schema_rebuild` names what only a new generation can mend."""
     facts, owner, state = context.facts, context.owner, context.state
     published = facts.model.status if facts.model is not None else None
+    candidate = published.candidate if published is not None else None
     wanted = wanted_revision(
         published,
         namespace=owner.namespace,
         name=owner.name,
         labels=context.tenant.metadata.labels,
         pinned=context.tenant.spec.model.revision,
-        following=_follows(context, published.candidate if published is not None else None),
+        following=follows(candidate, state.binding.revision, context.tenant.status.rebuild, facts.reindex),
     )
     kept = _kept(context, wanted)
     if kept is not None:
@@ -67,21 +67,6 @@ def plan_binding(context: BindingContext, schema_rebuild: tuple[str, ...]) -> Bi
     if target.lexical_only or _has_filled(context, target):
         return _flip(context, target)
     return plan_rebuild(context, target, "SpaceChanged", schema=False)
-
-
-def _follows(context: BindingContext, candidate: RevisionStatus | None) -> bool:
-    """Whether the tenant is bound to the candidate, or a rebuild for it has begun to write (or has failed)."""
-    if candidate is None:
-        return False
-    rebuild, job = context.tenant.status.rebuild, context.facts.reindex
-    begun = (
-        rebuild is not None
-        and rebuild.revision == candidate.revision
-        and job is not None
-        and job.metadata.name == rebuild.reindex_job
-        and job.status.started_at is not None
-    )
-    return begun or context.state.binding.revision == candidate.revision
 
 
 def _target(context: BindingContext, wanted: Wanted) -> Binding:

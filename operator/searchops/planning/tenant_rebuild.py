@@ -172,7 +172,8 @@ def _prepare_generation(context: BindingContext, target: Binding) -> BindingStep
     """The next generation with its indexes and side, then `pending` by itself; None where all is there and named."""
     side, pending = context.other_side, context.state.pending
     moved = target.model_copy(update={"side": side})
-    design = collection_design(context.tenant, context.owner, context.generation + 1, moved, lifted=True)
+    number = context.generation + 1
+    design = collection_design(context.tenant, context.owner, number, moved, lifted=True, filling=True)
     there = next((item for item in context.facts.collections if item.name == design.name), None)
     stranger = _stranger(context, design, there)
     if stranger is not None:

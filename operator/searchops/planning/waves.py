@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus, RevisionStatus, WaveStatus
+    from searchops.api.v1alpha1.reindex_job import ReindexJob
+    from searchops.api.v1alpha1.search_tenant import RebuildStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,33 @@ def in_wave(wave: WaveStatus | None, namespace: str, name: str, labels: Mapping[
     if any(selector.matches(dict(labels)) for selector in wave.selectors):
         return True
     return position(namespace, name) < float(wave.fraction)
+
+
+def has_begun(rebuild: RebuildStatus | None, job: ReindexJob | None) -> bool:
+    """Whether a rebuild has ever begun to write: in this attempt, in an earlier one, or before a person's retry."""
+    if rebuild is None:
+        return False
+    if rebuild.attempt > 1:
+        return True
+    named = job is not None and job.metadata.name == rebuild.reindex_job
+    return job is not None and named and (job.status.started_at is not None or job.status.retries > 0)
+
+
+def follows(
+    candidate: RevisionStatus | None, bound: str | None, rebuild: RebuildStatus | None, job: ReindexJob | None
+) -> bool:
+    """Whether a tenant is bound to the candidate, or its rebuild for it has begun (or has failed).
+
+    Args:
+        candidate: of the tenant's model.
+        bound: the revision that the tenant's collection is bound to.
+        rebuild: what the tenant's status says of its rebuild.
+        job: the ReindexJob of that rebuild, where it is made.
+    """
+    if candidate is None:
+        return False
+    begun = rebuild is not None and rebuild.revision == candidate.revision and has_begun(rebuild, job)
+    return begun or bound == candidate.revision
 
 
 def wanted_revision(

@@ -167,10 +167,16 @@ def dense(
 
 
 def design_of(
-    binding: Binding, generation: int = 1, *, tenant: SearchTenant | None = None, lifted: bool = False
+    binding: Binding,
+    generation: int = 1,
+    *,
+    tenant: SearchTenant | None = None,
+    lifted: bool = False,
+    filling: bool = False,
 ) -> CollectionDesign:
     """The collection of a generation as it should be created."""
-    return collection_design(tenant or make_tenant(), OWNER, generation, binding, lifted=lifted)
+    made = tenant or make_tenant()
+    return collection_design(made, OWNER, generation, binding, lifted=lifted, filling=filling)
 
 
 def make_collection(
@@ -185,7 +191,7 @@ def make_collection(
 ) -> CollectionState:
     """A generation as it stands when everything declared is there."""
     lifted = pending is not None or previous is not None
-    made = design_of(binding, generation, tenant=tenant, lifted=lifted)
+    made = design_of(binding, generation, tenant=tenant, lifted=lifted, filling=pending is not None)
     vectors = dict(made.dense)
     for item in (pending, previous):
         if item is not None and item.vector and item.dimension and item.side == binding.side:

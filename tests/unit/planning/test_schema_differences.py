@@ -74,6 +74,8 @@ def test_quotas_become_strict_mode_as_the_database_counts() -> None:
     spec = case.make_tenant({"quotas": QUOTAS, "sharding": {"shards": 4}}).spec
     assert strict_mode(spec, lifted=False) == StrictMode(9, 8_000_000, 360, 1500, 512, 1000)
     assert strict_mode(spec, lifted=True) == StrictMode(9, 16_000_000, 360, NO_LIMIT, 512, 1000)
+    filling = StrictMode(9, 16_000_000, NO_LIMIT, NO_LIMIT, 512, 1000)
+    assert strict_mode(spec, lifted=True, filling=True) == filling
 
 
 @given(writes=st.integers(1, 100_000_000), shards=st.integers(1, 64))

@@ -78,7 +78,7 @@ READY_NO = ("False", "RebuildRequired", f"SchemaInSync: {REQUIRED[2]}")
 def other_side(since: datetime = SETTLED, **changes: Any) -> Any:
     """Generation 2 with the German analyser, being filled."""
     made = case.make_collection(case.dense(1, 2, at=since, tenant=GERMAN), 2, tenant=GERMAN, **changes)
-    lifted = case.design_of(case.dense(1, 2, tenant=GERMAN), 2, tenant=GERMAN, lifted=True)
+    lifted = case.design_of(case.dense(1, 2, tenant=GERMAN), 2, tenant=GERMAN, lifted=True, filling=True)
     return replace(made, strict=lifted.strict)
 
 
@@ -88,7 +88,7 @@ def live_side(since: datetime = SETTLED) -> Any:
 
 def test_a_schema_change_builds_the_next_generation_with_its_side() -> None:
     live = case.make_collection(case.dense(1))
-    design = case.design_of(case.dense(1, 2, at=NOW, tenant=GERMAN), 2, tenant=GERMAN, lifted=True)
+    design = case.design_of(case.dense(1, 2, at=NOW, tenant=GERMAN), 2, tenant=GERMAN, lifted=True, filling=True)
     expected = (
         CreateCollection(design),
         CreateIndex(G2, "_deleted", "integer"),
