@@ -18,7 +18,7 @@ PAGES = "docs"
 
 def pages(root: Path) -> dict[str, str]:
     """Path and content of every generated page."""
-    meanings = yaml.safe_load((root / "docs/reasons.yaml").read_text(encoding="utf-8"))
+    meanings = yaml.safe_load((root / "operator/searchops/api/reasons.yaml").read_text(encoding="utf-8"))
     settings = [
         NOTICE,
         "# Settings\n",

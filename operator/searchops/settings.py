@@ -24,6 +24,9 @@ class OperatorSettings(BaseSettings):
         source_prefixes: allowed prefixes of `EmbeddingModel.spec.source` and holdouts; empty allows all schemes above.
         catalogue_prefixes: allowed prefixes of namespaced kinds' URIs; ``{namespace}`` stands for the object's own.
         binding_settle_seconds: how long a gateway may go on with a cached binding; waited before a backfill starts.
+        resync_minutes: how often every model and ReindexJob is looked at.
+        tenant_resync_minutes: how often every tenant is looked at whole, its Secrets and a query with its token too.
+        drift_minutes: how often each cell is read in bulk; tenants that differ are looked at within this.
         gateway_url: address that access Secrets give to merchants' clients.
         kubeconfig: used instead of the Pod's ServiceAccount.
     """
@@ -45,6 +48,8 @@ class OperatorSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     resync_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    tenant_resync_minutes: Annotated[float, Field(gt=0, le=1440)] = 60.0
+    drift_minutes: Annotated[float, Field(gt=0, le=1440)] = 5.0
     cell_sweep_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
     tenant_workers: Annotated[int, Field(ge=1, le=500)] = 20
     model_workers: Annotated[int, Field(ge=1, le=50)] = 2

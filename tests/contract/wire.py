@@ -17,6 +17,7 @@ class Wire:
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.requests: list[tuple[str, str]] = []
+        self.reads = 0
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.port = free_port()
@@ -57,6 +58,8 @@ class Wire:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if method != "GET":
             self.requests.append((method, unquote(path.partition("?")[0])))
+        else:
+            self.reads += 1
         headers = {key: value for key, value in headers.items() if key in {"api-key", "content-type"}}
         try:
             answer = await self._client.request(method, self.upstream + path, content=body, headers=headers)

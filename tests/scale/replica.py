@@ -13,6 +13,7 @@ from searchops.adapters.tokens import CellKeySigner
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.model import status_of
 from searchops.controllers.tenant import TenantController, TenantPorts
+from searchops.controllers.tenant_lanes import limits_for
 from searchops.planning.names import FINALIZER
 from searchops.planning.tenant_facts import TenantSettings
 from searchops.runtime.barrier import Barrier
@@ -95,7 +96,7 @@ class Replica:
 
     async def run(self, api: ApiServer) -> None:
         """Open the barrier when the cache is full, then work until cancelled."""
-        dependencies = Dependencies(rng=random.Random(0))
+        dependencies = Dependencies(limits_for(WORKERS), rng=random.Random(0))
         self._domain = self._controller(api, dependencies)
         source = Source(self.tenants, self._list, self._read, self.queue.add)
         barrier = Barrier([source])

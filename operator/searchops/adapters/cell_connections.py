@@ -37,6 +37,7 @@ class Connection:
         nodes: where its requests go.
         lock: held over a survey.
         surveyed: the node that the last survey saw; a write goes to no other, since a survey reads whose cell it is.
+        version: what each node said it is, and when (monotonic seconds).
     """
 
     client: AsyncQdrantClient
@@ -44,6 +45,7 @@ class Connection:
     used_at: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     surveyed: int | None = None
+    version: dict[int, tuple[str, float]] = field(default_factory=dict)
 
     def must_be_surveyed(self) -> bool:
         """Whether another node answers now than the one whose identity was read."""

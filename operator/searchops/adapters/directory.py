@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 CELL_LABEL = "searchops.dev/cell"
 POOL_LABEL = "searchops.dev/pool"
+DRAIN = "searchops.dev/drain"
+"""Label or annotation of a cell's Secret: no new tenant goes there."""
 SERVICE_LABEL = "kubernetes.io/service-name"
 DEFAULT_MAX_COLLECTIONS = 1000
 DEFAULT_PORTS = {"cell": 6333, "http": 8000, "grpc": 8001}
@@ -77,7 +79,10 @@ class RegisteredDirectory:
                     for key, value in (raw.get("data") or {}).items()
                 }
                 if labels.get(CELL_LABEL) == "true":
-                    cells[name] = self._cell(name, labels, data)
+                    notes = raw["metadata"].get("annotations") or {}
+                    cells[name] = self._cell(
+                        name, labels, data, draining="true" in (labels.get(DRAIN), notes.get(DRAIN))
+                    )
                 else:
                     pools[name] = self._pool(name, data)
             except (binascii.Error, UnicodeDecodeError, ValueError) as error:
@@ -96,7 +101,9 @@ class RegisteredDirectory:
                 )
         self._problems = problems
 
-    def _cell(self, name: str, labels: Mapping[str, str], data: Mapping[str, str]) -> CellRegistration:
+    def _cell(
+        self, name: str, labels: Mapping[str, str], data: Mapping[str, str], *, draining: bool
+    ) -> CellRegistration:
         for key in ("apiKey", "altApiKey"):
             if data.get(key):
                 self._protect(data[key])
@@ -112,6 +119,7 @@ class RegisteredDirectory:
             grpc_port=_number(data, "grpcPort"),
             max_collections=_number(data, "maxCollections") or DEFAULT_MAX_COLLECTIONS,
             adoptable=frozenset(data.get("adoptable", "").split()),
+            draining=draining,
             ca_cert=data.get("caCert") or None,
             api_key=data.get("apiKey", ""),
         )

@@ -7,41 +7,44 @@ cannot be proved to be ours raises `Terminal`, never an overwrite.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 from qdrant_client.context_headers import async_headers as headers
 
+from searchops.adapters import cell_reads
 from searchops.adapters.cell_connections import CellConnections, surveyed_first
+from searchops.adapters.cell_surveys import NOTHING, Effect, Surveys
 from searchops.adapters.qdrant_errors import Missing, Silent, Taken, translated
 from searchops.adapters.qdrant_recall import measure
 from searchops.adapters.qdrant_shapes import collection_state, dense_params, same_owner, sparse_params, strict_config
-from searchops.api.observed import CellIdentity, CellState, SearchProbe
+from searchops.api.observed import CellState, SearchProbe
 from searchops.api.retrieval import DELETED_KEY, MISSED_KEY
 from searchops.runtime.errors import NotReady, Terminal, Transient, describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from qdrant_client import AsyncQdrantClient
-
     from searchops.adapters.cell_connections import Connection
-    from searchops.api.observed import CellRegistration, CollectionDesign, CollectionState, RecallSample, StrictMode
+    from searchops.api.observed import (
+        CellContents,
+        CellIdentity,
+        CellLoad,
+        CellRegistration,
+        CollectionDesign,
+        CollectionState,
+        RecallSample,
+        StrictMode,
+    )
 
-MARKER = "searchops-cell"
+MARKER = cell_reads.MARKER
 SURVEY_SECONDS = 1.0
 SILENT_SECONDS = 3.0
 """How long a cell that did not answer is taken for silent before it is asked again."""
+VERSION_SECONDS = 60.0
 PROBE_LIMIT = 1
 TENANT_TOKEN = "It is the tenant's token that is refused; apiKey in the cell's Secret was not asked with."  # noqa: S105
-
-
-@dataclass(slots=True)
-class _Survey:
-    state: CellState
-    at: float
-    node: int
 
 
 class QdrantCells:
@@ -55,8 +58,9 @@ class QdrantCells:
     def __init__(self, *, timeout: float = 15.0, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._connections = CellConnections(timeout=timeout, now=now)
-        self._writes: dict[str, int] = {}
-        self._surveys: dict[str, _Survey] = {}
+        self._surveys = Surveys()
+        self._loads: dict[str, CellLoad] = {}
+        self._index_writes: dict[str, int] = {}
 
     async def close(self) -> None:
         """Close every connection."""
@@ -65,7 +69,7 @@ class QdrantCells:
     # -- reads -------------------------------------------------------------------------------------------------
 
     async def survey(self, cell: CellRegistration) -> CellState:
-        """Collections, aliases and identity in three requests; shared by the reconciles of about a second."""
+        """Collections, aliases, identity and version; read once for the reconciles of about a second."""
         try:
             connection = self._connections.get(cell)
         except NotReady as error:
@@ -83,37 +87,69 @@ class QdrantCells:
                 and known.state.registration == cell
             ):
                 return known.state
-            writes = self._writes.get(cell.name, 0)
-            state = await self._survey(cell, connection)
-            if self._writes.get(cell.name, 0) == writes:  # else it may show what was before a write of ours
-                self._surveys[cell.name] = _Survey(state, self._now(), connection.nodes.current)
-            return state
+            reading = self._surveys.begin(cell.name)
+            try:
+                state = await self._survey(cell, connection)
+            finally:
+                self._surveys.end(cell.name, reading)
+            return self._surveys.keep(reading, state, at=self._now(), node=connection.nodes.current)
 
     async def _survey(self, cell: CellRegistration, connection: Connection) -> CellState:
         """All of it from one node: names of one and the identity of another would prove nothing."""
-        client = connection.client
         try:
             for _ in range(len(connection.nodes)):
                 node = connection.nodes.current
                 async with translated(cell.name, "survey"):
-                    names = frozenset(item.name for item in (await client.get_collections()).collections)
-                    aliases = {item.alias_name: item.collection_name for item in (await client.get_aliases()).aliases}
-                    identity = await self._identity(client) if MARKER in names else None
+                    names = await cell_reads.names(connection, cell)
+                    aliases = await cell_reads.aliases(connection, cell)
+                    identity = await cell_reads.identity(connection, cell) if MARKER in names else None
+                    version = await self._version(cell, connection)
                 if connection.nodes.current == node:
                     connection.surveyed = node
-                    return CellState(cell, True, "", identity, names - {MARKER}, aliases)
+                    load = self._loads.get(cell.name)
+                    maps = None if load is None else load.maps_percent
+                    return CellState(cell, True, "", identity, names - {MARKER}, aliases, maps, version)
         except (Transient, NotReady, Terminal) as error:
             return CellState(cell, reachable=False, error=error.message)
         return CellState(cell, reachable=False, error=f"cell {cell.name}: its nodes fail one after another")
 
-    async def _identity(self, client: AsyncQdrantClient) -> CellIdentity | None:
-        info = await client.get_collection(MARKER)
-        metadata = info.config.metadata or {}
-        return CellIdentity(
-            str(metadata.get("searchops.dev/fleet", "")),
-            str(metadata.get("searchops.dev/cell", "")),
-            str(metadata.get("searchops.dev/cluster", "")),
-        )
+    async def _version(self, cell: CellRegistration, connection: Connection) -> str:
+        """Read at times only: a server is not replaced by the second."""
+        known, at = connection.version.get(connection.nodes.current, ("", -VERSION_SECONDS))
+        if self._now() - at < VERSION_SECONDS:
+            return known
+        found = await cell_reads.version(connection, cell)
+        connection.version[connection.nodes.current] = found, self._now()
+        return found
+
+    async def contents(self, cell: CellRegistration) -> CellContents:
+        """Every collection's configuration and every alias, in two requests; a survey for the passes that follow."""
+        connection = self._connections.get(cell)
+        own, node = self._index_writes.get(cell.name, 0), connection.nodes.current
+        reading = self._surveys.begin(cell.name)
+        try:
+            async with translated(cell.name, "bulk read"):
+                found = await cell_reads.contents(connection, cell, own_index_writes=own)
+        finally:
+            self._surveys.end(cell.name, reading)
+        if connection.nodes.current == node:
+            connection.surveyed = node
+            self._surveys.keep(reading, self._state(found), at=self._now(), node=node)
+        unmixed = self._index_writes.get(cell.name, 0) == own
+        return found if unmixed else replace(found, foreign_index_writes=None)
+
+    def _state(self, found: CellContents) -> CellState:
+        cell, names = found.registration, frozenset(found.collections)
+        load = self._loads.get(cell.name)
+        maps = None if load is None else load.maps_percent
+        return CellState(cell, True, "", found.identity, names, found.aliases, maps, found.version)
+
+    async def load(self, cell: CellRegistration) -> CellLoad:
+        """Points by collection, memory maps and open files, in one request."""
+        async with translated(cell.name, "read metrics"):
+            found = await cell_reads.load(self._connections.get(cell), cell)
+        self._loads[cell.name] = found
+        return found
 
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
         """One collection, or None on 404."""
@@ -163,7 +199,8 @@ class QdrantCells:
 
     async def claim(self, cell: CellRegistration, identity: CellIdentity) -> None:
         """Create the marker collection with this identity; one that is there already is compared, never overwritten."""
-        client = self._connections.get(cell).client
+        connection = self._connections.get(cell)
+        client = connection.client
         metadata = {
             "searchops.dev/fleet": identity.fleet,
             "searchops.dev/cell": identity.cell,
@@ -175,9 +212,9 @@ class QdrantCells:
 
         async def done() -> bool:
             found = await self.describe(cell, MARKER)
-            return found is not None and await self._identity(client) == identity
+            return found is not None and await cell_reads.identity(connection, cell) == identity
 
-        await self._write(cell, "claim the cell", create, done)
+        await self._write(cell, "claim the cell", create, done, Effect(identity=identity))
 
     async def create_collection(self, cell: CellRegistration, design: CollectionDesign) -> None:
         """Create with vectors, strict mode and metadata; an existing one with the same owner is success."""
@@ -202,13 +239,14 @@ class QdrantCells:
             found = await self.describe(cell, design.name)
             return found is not None and same_owner(found.metadata, wanted)
 
-        await self._write(cell, f"create {design.name}", create, done)
+        await self._write(cell, f"create {design.name}", create, done, Effect(made=design.name))
 
     async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
         """Payload index on a field."""
         client = self._connections.get(cell).client
 
         async def create() -> None:
+            self._index_writes[cell.name] = self._index_writes.get(cell.name, 0) + 1
             await client.create_payload_index(collection, field, models.PayloadSchemaType(kind), wait=True)
 
         async def done() -> bool:
@@ -230,7 +268,8 @@ class QdrantCells:
         async def done() -> bool:
             return await self._alias(cell, alias) == collection
 
-        await self._write(cell, f"point {alias} to {collection}", move, done, verify=True)
+        effect = Effect(alias=(alias, collection))
+        await self._write(cell, f"point {alias} to {collection}", move, done, effect, verify=True)
 
     async def remove_alias(self, cell: CellRegistration, alias: str) -> None:
         """Remove an alias; a missing one is success."""
@@ -243,7 +282,7 @@ class QdrantCells:
         async def done() -> bool:
             return await self._alias(cell, alias) is None
 
-        await self._write(cell, f"remove alias {alias}", remove, done)
+        await self._write(cell, f"remove alias {alias}", remove, done, Effect(alias=(alias, None)))
 
     async def patch_metadata(
         self, cell: CellRegistration, collection: str, metadata: Mapping[str, str | None], strict: StrictMode | None
@@ -310,7 +349,7 @@ class QdrantCells:
         async def done() -> bool:
             return await self.describe(cell, collection) is None
 
-        await self._write(cell, f"drop {collection}", drop, done, verify=True)
+        await self._write(cell, f"drop {collection}", drop, done, Effect(dropped=collection), verify=True)
 
     # -- within ------------------------------------------------------------------------------------------------
 
@@ -326,6 +365,7 @@ class QdrantCells:
         what: str,
         act: Callable[[], Awaitable[None]],
         done: Callable[[], Awaitable[bool]],
+        effect: Effect = NOTHING,
         *,
         verify: bool = False,
     ) -> None:
@@ -333,7 +373,27 @@ class QdrantCells:
         connection = self._connections.get(cell)
         if connection.must_be_surveyed():
             raise surveyed_first(cell, what, connection.nodes)
-        self._forget(cell)
+        proved = False
+        try:
+            await self._act(cell, connection, what, act, done)
+            if verify and not await done():
+                seen = f"cell {cell.name} answered that it did {what}, but a read does not show it; it is tried again"
+                raise Transient(seen)
+            proved = True
+        finally:
+            if proved:
+                self._surveys.wrote(cell.name, effect)
+            else:
+                self._surveys.doubt(cell.name)
+
+    async def _act(
+        self,
+        cell: CellRegistration,
+        connection: Connection,
+        what: str,
+        act: Callable[[], Awaitable[None]],
+        done: Callable[[], Awaitable[bool]],
+    ) -> None:
         try:
             async with translated(cell.name, what):
                 await act()
@@ -351,14 +411,3 @@ class QdrantCells:
             if isinstance(error, Silent) and len(connection.nodes) > 1:
                 error.answered = True  # another node has: the cell is not down
             raise
-        finally:
-            self._forget(cell)
-        if verify and not await done():
-            raise Transient(
-                f"cell {cell.name} answered that it did {what}, but a read does not show it; it is tried again"
-            )
-
-    def _forget(self, cell: CellRegistration) -> None:
-        """Nothing that was surveyed before a write, or while it went on, is shown after it."""
-        self._surveys.pop(cell.name, None)
-        self._writes[cell.name] = self._writes.get(cell.name, 0) + 1

@@ -122,7 +122,8 @@ def conditions_reference(meanings: Mapping[str, Mapping[str, str]]) -> str:
         values = [str(reason) for reason in reasons]
         if different := sorted(set(values) ^ known.keys()):
             raise UndocumentedReasonError(
-                f"docs/reasons.yaml, {kind}: {', '.join(different)} is in the code or in the file, but not in both"
+                f"operator/searchops/api/reasons.yaml, {kind}: {', '.join(different)} is in the code or in the file, "
+                "but not in both"
             )
         pages.append(f"## {kind}\n\n" + _table(("reason", "meaning"), [(f"`{name}`", known[name]) for name in values]))
     return "\n".join(pages)

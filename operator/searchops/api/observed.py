@@ -22,6 +22,7 @@ class CellRegistration:
     grpc_port: int | None
     max_collections: int
     adoptable: frozenset[str] = frozenset()
+    draining: bool = False
     ca_cert: str | None = field(default=None, repr=False)
     api_key: str = field(default="", repr=False)
 
@@ -53,7 +54,11 @@ class CellIdentity:
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """One cell as it answered, or why it did not."""
+    """One cell as it answered, or why it did not.
+
+    Attributes:
+        version: what the server says it is, such as ``1.18.3``; empty where it does not say.
+    """
 
     registration: CellRegistration
     reachable: bool
@@ -62,11 +67,69 @@ class CellState:
     collections: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     maps_percent: int | None = None
+    version: str = ""
 
     @property
     def name(self) -> str:
         """The cell's name."""
         return self.registration.name
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionOutline:
+    """What a bulk read tells of a collection: all of its configuration, but neither points nor payload indexes.
+
+    Attributes:
+        digest: equal for equal configuration and metadata, within one process.
+    """
+
+    name: str
+    digest: int
+    dense: Mapping[str, int]
+    sparse: frozenset[str]
+    shards: int
+    replicas: int
+    strict: StrictMode | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CellContents:
+    """Everything that two requests tell of a cell.
+
+    Attributes:
+        foreign_index_writes: requests that made or removed payload indexes since the server started, those of this
+            process left out: while it stays the same, nobody else has touched an index. None where this process
+            made indexes while it was read, so that they cannot be told apart.
+        server: changes when the answering server was started anew, or is another node.
+    """
+
+    registration: CellRegistration
+    version: str
+    identity: CellIdentity | None
+    collections: Mapping[str, CollectionOutline]
+    aliases: Mapping[str, str]
+    foreign_index_writes: int | None
+    server: str
+
+    @property
+    def name(self) -> str:
+        """The cell's name."""
+        return self.registration.name
+
+
+@dataclass(frozen=True, slots=True)
+class CellLoad:
+    """What a cell's metrics tell: points of each collection, and how near the process is to its limits.
+
+    Attributes:
+        maps_percent: memory maps of the process, of the system's limit.
+        files_percent: open files of the process, of its limit.
+    """
+
+    points: Mapping[str, int]
+    maps_percent: int | None = None
+    files_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from rich.table import Table
 from searchops.adapters.artifacts import ArtifactStore
 from searchops.adapters.kube import object_path
 from searchops.adapters.kube_api import KubeApi, NotFound
+from searchops.cli.cells import cell_rows, cell_table, orphan_lines, read_report
+from searchops.cli.explain import condition, next_actions, reasons
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
     APPROVE_ANNOTATION,
@@ -37,6 +39,7 @@ EXIT_NO_ANSWER = 3
 KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "reindexjobs"}
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="As kubectl's; in a Pod not needed.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of a tenant or ReindexJob.")]
+OperatorNamespace = Annotated[str, typer.Option(help="Where the operator runs: its report on cells is there.")]
 Kind = Annotated[str, typer.Option(help="model or reindex.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
 console = Console(soft_wrap=True)
@@ -67,22 +70,53 @@ def _with_api(kubeconfig: Path | None, work: Callable[[KubeApi], Awaitable[int]]
 @app.command()
 def status(
     kubeconfig: Kubeconfig = None,
+    operator_namespace: OperatorNamespace = "searchops-system",
     output: Output = "table",
 ) -> None:
-    """The fleet: every model, and how many tenants are ready."""
+    """The fleet: every cell, every model, and how many tenants are ready."""
     _check_output(output)
 
     async def work(api: KubeApi) -> int:
         models = await api.list(object_path("embeddingmodels", ""))
         tenants = await api.list(object_path("searchtenants", ""))
+        cells = cell_rows(await read_report(api, operator_namespace) or {}, tenants)
         ready = sum(condition(item, "Ready").get("status") == "True" for item in tenants)
         if output == "json":
             rows = [{"name": item["metadata"]["name"], "status": item.get("status", {})} for item in models]
-            typer.echo(json.dumps({"models": rows, "tenants": {"total": len(tenants), "ready": ready}}))
+            fleet = {"total": len(tenants), "ready": ready}
+            typer.echo(json.dumps({"models": rows, "cells": cells, "tenants": fleet}))
         else:
+            console.print(cell_table(cells))
             console.print(_model_table(models))
             console.print(f"tenants ready: {ready} of {len(tenants)}")
         return 0 if ready == len(tenants) else EXIT_NOT_READY
+
+    _with_api(kubeconfig, work)
+
+
+@app.command()
+def orphans(
+    kubeconfig: Kubeconfig = None,
+    operator_namespace: OperatorNamespace = "searchops-system",
+    output: Annotated[str, typer.Option("--output", "-o", help="lines or json.")] = "lines",
+) -> None:
+    """Collections of this fleet that no SearchTenant and no deletion answers for; nothing ever deletes them."""
+
+    async def work(api: KubeApi) -> int:
+        report = await read_report(api, operator_namespace)
+        if report is None:
+            typer.echo(f"there is no report on cells in namespace {operator_namespace}: the operator has not", err=True)
+            typer.echo("looked at its cells yet (settings.driftMinutes), or runs elsewhere", err=True)
+            return EXIT_NO_ANSWER
+        silent = [cell for cell, row in report.items() if not row.get("answers")]
+        if silent:
+            typer.echo(f"not answered, so unknown: {', '.join(silent)}", err=True)
+        if output == "json":
+            typer.echo(json.dumps({cell: row.get("orphans") for cell, row in report.items()}))
+        else:
+            for line in orphan_lines(report):
+                typer.echo(line)
+        return 0
 
     _with_api(kubeconfig, work)
 
@@ -112,7 +146,7 @@ def explain(
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Why an object is not ready: the conditions that do not hold, with what to do."""
+    """Why an object is not ready: the conditions that do not hold, what they mean, what to do next."""
     if kind not in KINDS:
         typer.echo(f"kind {kind!r}; wanted one of {', '.join(KINDS)}", err=True)
         raise typer.Exit(2)
@@ -123,9 +157,13 @@ def explain(
         if found is None:
             typer.echo(_absent(kind, namespace, name), err=True)
             return 2
-        lines = reasons(found)
-        for line in lines:
+        for line in reasons(found):
             typer.echo(line)
+        actions = next_actions(found)
+        if actions:
+            typer.echo("what to do:")
+        for line in actions:
+            typer.echo(f"  {line}")
         return 0 if condition(found, "Ready").get("status") == "True" else EXIT_NOT_READY
 
     _with_api(kubeconfig, work)
@@ -185,25 +223,6 @@ def _check_output(output: str) -> None:
     if output not in ("table", "json"):
         typer.echo(f"--output {output!r}; wanted table or json", err=True)
         raise typer.Exit(2)
-
-
-def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A condition of an object, or nothing."""
-    found = [one for one in item.get("status", {}).get("conditions", []) if one["type"] == kind]
-    return found[0] if found else {}
-
-
-def reasons(item: dict[str, Any]) -> list[str]:
-    """What does not hold, Ready first; and whether the operator has seen this generation at all."""
-    metadata, own = item["metadata"], item.get("status", {})
-    lines = []
-    if own.get("observedGeneration") != metadata.get("generation"):
-        seen = own.get("observedGeneration", "none")
-        lines.append(f"the operator has seen generation {seen}, the object is at {metadata.get('generation')}")
-    failing = [one for one in own.get("conditions", []) if one["status"] != "True"]
-    for one in sorted(failing, key=lambda one: (one["type"] != "Ready", one["type"])):
-        lines.append(f"{one['type']}={one['status']} {one['reason']}: {one.get('message', '')}")
-    return lines or ["everything holds"]
 
 
 def _annotate(

@@ -11,6 +11,7 @@ from searchops.api.meta import API_VERSION, format_time
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.controllers.irreversible import irreversible
 from searchops.controllers.tenant_gather import TenantGatherer, TenantPorts
+from searchops.controllers.tenant_lanes import Lanes
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.api.v1alpha1.search_tenant import AccessEntry
     from searchops.planning.schema import Owner
-    from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantSettings
+    from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantPlan, TenantSettings
     from searchops.runtime.cache import CachedObject, ObjectCache
     from searchops.runtime.dependency import Dependencies
     from searchops.runtime.finalizer import Finalizer
@@ -72,7 +73,7 @@ class TenantController:
         self._tenants = tenants
         self._status = status
         self._finalizer = finalizer
-        self._dependencies = dependencies
+        self._lanes = Lanes(dependencies)
         self._clock = clock
         self._lease_left = lease_left
         self._gatherer = TenantGatherer(ports, settings, models=models, reindexes=reindexes, clock=clock)
@@ -82,6 +83,7 @@ class TenantController:
         cached = self._tenants.get(key)
         if cached is None:
             self._gatherer.forget(key)
+            self._lanes.forget(key)
             return Result.done()
         try:
             tenant = self._tenants.typed(key)
@@ -89,9 +91,7 @@ class TenantController:
             raise Terminal("InvalidSpec", f"the object does not parse: {_first(error)}") from error
         assert tenant is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
         try:
-            facts = await self._gatherer.gather(tenant)
-            plan = planner.plan_tenant(tenant, facts, self._settings, self._clock())
-            await self._apply(cached, tenant, facts, plan.actions)
+            plan = await self._pass(cached, tenant)
         except (NotReady, Transient) as error:
             await self._say(cached, tenant, error)
             raise
@@ -128,16 +128,38 @@ class TenantController:
 
     # -- apply -------------------------------------------------------------------------------------------------
 
-    async def _apply(
-        self, cached: CachedObject, tenant: SearchTenant, facts: TenantFacts, actions: tuple[TenantAction, ...]
-    ) -> None:
-        """In order; the cell's one DDL slot is held over all of them, so that a busy cell parks the key once."""
-        owner = planner.owner_of(tenant, facts, self._settings)
-        if facts.cell is not None and any(not isinstance(action, NOT_DDL) for action in actions):
-            async with self._dependencies.slot(f"cell/{facts.cell.name}"):
-                await self._apply_each(cached, tenant, facts, owner, actions)
+    async def _pass(self, cached: CachedObject, tenant: SearchTenant) -> TenantPlan:
+        """Gather, plan and apply; the cell's one DDL slot is held over all of the actions.
+
+        A pass that is expected to write takes the slot before it reads, so that what it waits for is not read twice.
+        """
+        key, cell = cached.key, planner.cell_of(tenant)
+        if cell is not None and self._lanes.writes_first(key, cell, provisioned=tenant.status.collection is not None):
+            async with self._lanes.writing(key, cell) as held:
+                held.judges = False
+                facts, plan = await self._decide(tenant)
+                held.judges = _has_ddl(plan)
+                await self._apply(cached, tenant, facts, plan)
+            self._lanes.wrote(key, whole=True)
+            return plan
+        async with self._lanes.reading(cell):
+            facts, plan = await self._decide(tenant)
+        if facts.cell is not None and _has_ddl(plan):
+            async with self._lanes.writing(key, facts.cell.name):
+                self._lanes.wrote(key, whole=False)
+                await self._apply(cached, tenant, facts, plan)
+                self._lanes.wrote(key, whole=True)
         else:
-            await self._apply_each(cached, tenant, facts, owner, actions)
+            await self._apply(cached, tenant, facts, plan)
+        return plan
+
+    async def _decide(self, tenant: SearchTenant) -> tuple[TenantFacts, TenantPlan]:
+        facts = await self._gatherer.gather(tenant)
+        return facts, planner.plan_tenant(tenant, facts, self._settings, self._clock())
+
+    async def _apply(self, cached: CachedObject, tenant: SearchTenant, facts: TenantFacts, plan: TenantPlan) -> None:
+        owner = planner.owner_of(tenant, facts, self._settings)
+        await self._apply_each(cached, tenant, facts, owner, plan.actions)
 
     async def _apply_each(
         self,
@@ -150,10 +172,12 @@ class TenantController:
         for action in actions:
             match action:
                 case act.AddFinalizer(cell=cell):
+                    self._lanes.forget(cached.key)
                     self._gatherer.grant(cached.key, cell)
                     await self._finalizer.add(cached, {CELL_ANNOTATION: cell})
                 case act.RemoveFinalizer():
                     self._gatherer.forget(cached.key)
+                    self._lanes.forget(cached.key)
                     await self._finalizer.remove(cached)
                 case act.EmitEvent(reason=reason, message=message, warning=warning):
                     self._ports.events.record(_reference(cached), reason, message, warning=warning)
@@ -225,6 +249,10 @@ class TenantController:
         await self._ports.secrets.write(
             owner.namespace, entry.secret_name, owner={"uid": owner.uid}, data=data, annotations=annotations
         )
+
+
+def _has_ddl(plan: TenantPlan) -> bool:
+    return any(not isinstance(action, NOT_DDL) for action in plan.actions)
 
 
 def _reindex_body(tenant: SearchTenant, action: act.CreateReindexJob) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from searchops.api.meta import parse_time
 from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe
 from searchops.api.retrieval import MISSED_KEY, lexical_vector, missed_mark
 from searchops.api.v1alpha1.search_tenant import AccessEntry
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from searchops.runtime.cache import ObjectCache
 
 ENTRY_FOR_PROBE = "probe"
-PROBE_TOKEN_LIFETIME = timedelta(minutes=5)
-CLOCK_SKEW = timedelta(minutes=1)
+PROBE_TOKEN_LIFETIME = timedelta(minutes=30)
+"""The cell judges it by a clock of its own, which may be ten minutes ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ class TenantGatherer:
         self._clock = clock
         self._grants = Grants()
         self._generations = Generations()
-        self._namespace_uids: dict[str, tuple[str, datetime]] = {}
+        self._namespace_uids: dict[str, tuple[str, int]] = {}
+        self._first_seen: dict[Key, tuple[str, int]] = {}
+        self._ticks = count(1)
         self._cluster_uid = ""
 
     async def gather(self, tenant: SearchTenant) -> TenantFacts:
@@ -90,7 +93,7 @@ class TenantGatherer:
         model = self._model(tenant.spec.model.name)
         facts = act.TenantFacts(identity=identity, namespace_uid=namespace_uid, model=model)
         if claimed is None:
-            states = tuple([await self._ports.cells.survey(cell) for _, cell in sorted(directory.items())])
+            states = await self._every(directory)
             own = Key(tenant.metadata.namespace, tenant.metadata.name)
             return replace(facts, cells=states, grants=self._grants.counted(own, states))
         registration = directory.get(claimed)
@@ -98,6 +101,8 @@ class TenantGatherer:
             return facts
         state = await self._ports.cells.survey(registration)
         facts = replace(facts, cell=state, cells=(state,))
+        if not state.reachable and tenant.metadata.deletion_timestamp is None:
+            return facts  # nothing is decided while it is silent, so nothing more is asked of the API server
         secrets = await self._secrets(tenant)
         facts = replace(facts, secrets=secrets, reindex=self._reindex(tenant))
         if not state.reachable:
@@ -119,6 +124,16 @@ class TenantGatherer:
     def forget(self, key: Key) -> None:
         """The tenant is gone."""
         self._grants.forget(key)
+        self._first_seen.pop(key, None)
+
+    async def _every(self, directory: Mapping[str, CellRegistration]) -> tuple[CellState, ...]:
+        """All cells at once: one that hangs costs its own time, not the sum."""
+        reads = [self._ports.cells.survey(cell) for _, cell in sorted(directory.items())]
+        states = await asyncio.gather(*reads, return_exceptions=True)
+        for state in states:
+            if isinstance(state, BaseException):
+                raise state
+        return tuple(state for state in states if not isinstance(state, BaseException))
 
     async def _cluster(self) -> str:
         if not self._cluster_uid:
@@ -126,15 +141,18 @@ class TenantGatherer:
         return self._cluster_uid
 
     async def _namespace_uid(self, tenant: SearchTenant) -> str:
-        """Read once, and again for a tenant that may be younger: a namespace of that name may have been made anew."""
-        namespace = tenant.metadata.namespace
-        found = self._namespace_uids.get(namespace)
-        if found is not None and _before(tenant.metadata.creation_timestamp, found[1] - CLOCK_SKEW):
+        """Read once after a tenant was first seen: no object outlives its namespace, whatever two clocks say."""
+        key, uid = Key(tenant.metadata.namespace, tenant.metadata.name), tenant.metadata.uid
+        seen = self._first_seen.get(key)
+        if seen is None or seen[0] != uid:
+            seen = self._first_seen[key] = uid, next(self._ticks)
+        found = self._namespace_uids.get(key.namespace)
+        if found is not None and found[1] > seen[1]:
             return found[0]
-        now = self._clock()
-        uid = await self._ports.objects.namespace_uid(namespace)
-        self._namespace_uids[namespace] = (uid, now)
-        return uid
+        asked = next(self._ticks)
+        answer = await self._ports.objects.namespace_uid(key.namespace)
+        self._namespace_uids[key.namespace] = answer, asked
+        return answer
 
     def _model(self, name: str) -> EmbeddingModel | None:
         try:
@@ -229,10 +247,3 @@ class TenantGatherer:
         if probe.ok or held is None:
             return probe
         return replace(probe, error=f"{probe.error}; asked with the token of Secret {owner.namespace}/{held.name}")
-
-
-def _before(text: str, moment: datetime) -> bool:
-    try:
-        return parse_time(text) < moment
-    except ValueError:
-        return False

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from searchops.planning.capabilities import lacking
 from searchops.planning.names import short_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from searchops.api.meta import LabelSelector
-    from searchops.api.observed import CellState
+    from searchops.api.observed import CellRegistration, CellState
 
 USABLE_SHARE = 0.8
 MAPS_LIMIT_PERCENT = 70
@@ -35,7 +36,12 @@ class NotPlaced:
 
 def usable(cell: CellState) -> int:
     """Collections that may stand on a cell: 80 % of its cap, the rest is room for second generations."""
-    return int(cell.registration.max_collections * USABLE_SHARE)
+    return usable_of(cell.registration)
+
+
+def usable_of(cell: CellRegistration) -> int:
+    """The same of a cell that nobody has read."""
+    return int(cell.max_collections * USABLE_SHARE)
 
 
 def place(
@@ -95,13 +101,18 @@ def _load(cell: CellState, granted: int) -> float:
 def _fits(cell: CellState, granted: int, identity_ok: bool) -> bool:
     roomy = len(cell.collections) + granted < usable(cell)
     maps_ok = cell.maps_percent is None or cell.maps_percent < MAPS_LIMIT_PERCENT
-    return roomy and maps_ok and identity_ok and cell.registration.key_is_strong
+    open_to_new = not cell.registration.draining and not lacking(cell.version)
+    return roomy and maps_ok and identity_ok and open_to_new and cell.registration.key_is_strong
 
 
 def _numbers(cell: CellState, granted: int, identity_ok: bool) -> str:
     text = f"{cell.name} holds {len(cell.collections)} + {granted} granted of {usable(cell)} usable collections"
     if cell.maps_percent is not None and cell.maps_percent >= MAPS_LIMIT_PERCENT:
         text += f", memory maps at {cell.maps_percent} % (limit {MAPS_LIMIT_PERCENT} %)"
+    if cell.registration.draining:
+        text += ", and is drained (searchops.dev/drain on its Secret)"
+    if lack := lacking(cell.version):
+        text += f", and its {lack}"
     if not identity_ok:
         text += ", and belongs to another fleet or cluster"
     if not cell.registration.key_is_strong:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.binding_state import BindingContext, read_bindings
+from searchops.planning.capabilities import lacking, oldest
 from searchops.planning.conditions import Finding, no, unknown
 from searchops.planning.names import (
     CELL_ANNOTATION,
@@ -177,6 +178,10 @@ def _cell_trouble(tenant: SearchTenant, cell: CellState, identity: CellIdentity,
             "longer one on the server and in the cell's Secret"
         )
         return unready(tenant, now, TenantReason.CELL_KEY_TOO_WEAK, message, phase="Degraded", requeue=60.0)
+    lack = lacking(cell.version)
+    if lack:
+        message = f"cell {cell.name}: its {lack}; update it to {oldest()} or later; nothing is provisioned there"
+        return unready(tenant, now, TenantReason.CELL_TOO_OLD, message, phase="Degraded", requeue=60.0)
     if cell.identity is None and tenant.spec.paused:
         return _paused_before(tenant, f"cell {cell.name} is not claimed yet", now)
     if cell.identity is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
-from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenantStatus, TenantReason, UsageStatus
+from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenantStatus, TenantReason
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
+from searchops.planning.quotas import quota_finding, usage
 from searchops.planning.tenant_facts import TenantFacts, TenantPlan
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def report(
     findings["Placed"] = placed(cell)
     findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, f"{current.name} behind {owner.alias}")
     findings.setdefault("SchemaInSync", yes("SchemaInSync", TenantReason.IN_SYNC, "declared fields are as they should"))
-    findings["QuotaOK"] = _quota(tenant, current)
+    findings["QuotaOK"] = quota_finding(tenant, current)
     findings["Searchable"] = _searchable(facts)
     findings["BackupFresh"] = unknown("BackupFresh", TenantReason.NOT_CONFIGURED, "spec.backup is not set")
     if paused:
@@ -52,7 +53,7 @@ def report(
             "collection": current.name,
             "binding": state.to_status(),
             "isolation": IsolationStatus(mode="Collection", enforced_by="Database"),
-            "usage": _usage(tenant, current),
+            "usage": usage(tenant, current),
         }
     )
     requeue = None if findings["Searchable"].status == "True" or paused else CELL_RETRY_SECONDS
@@ -84,26 +85,6 @@ def _searchable(facts: TenantFacts) -> Finding:
         )
     message = f"a real query through the alias with the tenant's token failed: {facts.probe.error}"
     return no("Searchable", TenantReason.SEARCH_FAILED, message)
-
-
-def _quota(tenant: SearchTenant, current: CollectionState) -> Finding:
-    limit = tenant.spec.quotas.max_points
-    if limit and current.points >= limit:
-        message = (
-            f"{current.points} points (estimated), spec.quotas.maxPoints allows {limit}: writes are refused; raise it"
-        )
-        return no("QuotaOK", TenantReason.QUOTA_EXCEEDED, message)
-    return yes("QuotaOK", TenantReason.WITHIN_QUOTA, "within spec.quotas")
-
-
-def _usage(tenant: SearchTenant, current: CollectionState) -> UsageStatus:
-    """Points, moved only by 1 % or more: a status must not change on every pass."""
-    before = tenant.status.usage
-    points = current.points
-    if before is not None and abs(points - before.points) * 100 < max(before.points, 1):
-        points = before.points
-    limit = tenant.spec.quotas.max_points
-    return UsageStatus(points=points, points_quota_percent=points * 100 // limit if limit else None, estimated=True)
 
 
 def unready(

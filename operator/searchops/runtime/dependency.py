@@ -36,6 +36,17 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half-open"
 
 
+@dataclass(slots=True)
+class Held:
+    """A slot that is held.
+
+    Attributes:
+        judges: whether what happens under it says anything of the dependency; False while something else is read.
+    """
+
+    judges: bool = True
+
+
 class DependencyBusy(Exception):  # noqa: N818 - a state, not a fault
     """No slot is free now: the controller parks the key. Reconciles let it pass."""
 
@@ -103,10 +114,10 @@ class Dependency:
         return DependencySnapshot(self.name, self.state, self._in_use, len(self._line))
 
     @asynccontextmanager
-    async def slot(self, *, patience: float = 30.0) -> AsyncGenerator[None]:
+    async def slot(self, *, patience: float = 30.0) -> AsyncGenerator[Held]:
         """Hold one slot. A `Transient`, a timeout or a cancellation inside counts as no answer; anything else as one.
 
-        A `Transient` that knows of an answer counts as what it says.
+        A `Transient` that knows of an answer counts as what it says. Nothing counts while `Held.judges` is False.
 
         Args:
             patience: seconds to wait in place, where no controller is there to park the caller.
@@ -120,9 +131,9 @@ class Dependency:
             await self._wait_in_place(patience)
         elif not self._take(holder):
             raise DependencyBusy(self)
-        answered = False
+        answered, held = False, Held()
         try:
-            yield
+            yield held
             answered = True
         except Transient as error:
             answered = error.answered
@@ -133,7 +144,7 @@ class Dependency:
             answered = True
             raise
         finally:
-            self._release(answered=answered)
+            self._release(answered=answered if held.judges else None)
 
     def enlist(self, holder: Hashable, wake: Callable[[], None]) -> None:
         """Queue up for a slot; `wake` is called once when one is kept. A known holder keeps its place."""
@@ -176,10 +187,12 @@ class Dependency:
         self._in_use += 1
         return True
 
-    def _release(self, *, answered: bool) -> None:
+    def _release(self, *, answered: bool | None) -> None:
         self._in_use -= 1
         state = self.state
-        if answered:
+        if answered is None:
+            pass
+        elif answered:
             self._failures = 0
             if state is not BreakerState.OPEN:
                 self._state = BreakerState.CLOSED
@@ -261,10 +274,10 @@ class Dependencies:
         return found
 
     @asynccontextmanager
-    async def slot(self, name: str, *, patience: float = 30.0) -> AsyncGenerator[None]:
+    async def slot(self, name: str, *, patience: float = 30.0) -> AsyncGenerator[Held]:
         """Hold one slot of the dependency of that name; see `Dependency.slot`."""
-        async with self.get(name).slot(patience=patience):
-            yield
+        async with self.get(name).slot(patience=patience) as held:
+            yield held
 
     def enlist(self, dependency: Dependency, holder: Hashable, wake: Callable[[], None]) -> None:
         """Queue the holder up at this dependency and take it off every other line."""

@@ -240,6 +240,7 @@ class DomainMetrics:
         self._cell_capacity = gauge("cell_collections_capacity", "Collections that the cell may hold.", "cell")
         self._servers = gauge("pool_servers", "Model servers of the pool by state.", "pool", "state")
         self._orphans = gauge("orphaned_collections", "Collections of ours without an owner.", "cell")
+        self._drifted = counter("drifted_tenants_total", "Tenants that a bulk read found to differ.", "cell")
         self._verdicts = counter("gate_verdicts_total", "Verdicts of the gate.", "outcome")
         self._switches = counter("tenant_switches_total", "Tenants switched to another binding.", "direction")
         self._rollbacks = counter("rollbacks_total", "Rollouts taken back.", "cause")
@@ -276,6 +277,10 @@ class DomainMetrics:
         self._cell_collections.labels(cell).set(collections)
         self._cell_capacity.labels(cell).set(capacity)
         self._orphans.labels(cell).set(orphans)
+
+    def drifted(self, cell: str, tenants: int) -> None:
+        """A bulk read found tenants that differ from what they declare."""
+        self._drifted.labels(self._names(cell)).inc(tenants)
 
     def pool(self, name: str, states: Mapping[str, int]) -> None:
         """Servers of one pool by state."""

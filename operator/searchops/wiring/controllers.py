@@ -14,6 +14,7 @@ from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.api.v1alpha1.embedding_model import ModelReason
 from searchops.api.v1alpha1.reindex_job import ReindexReason
 from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.controllers.cell_watch import CELL_INDEX, cells_of
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
 from searchops.controllers.tenant import TenantController, TenantPorts
@@ -131,6 +132,7 @@ def make_kinds(objects: KubeObjects, bucket: TokenBucket, redactor: Redactor, te
         kind("reindexjobs", ReindexJob.model_validate),
     )
     kinds.tenants.cache.add_index(MODEL_INDEX, _model_of)
+    kinds.tenants.cache.add_index(CELL_INDEX, cells_of)
     return kinds
 
 

@@ -14,18 +14,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.directory import RegisteredDirectory
-from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects
+from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.triton import TritonServers
 from searchops.controllers.cell_sweep import CellSweep
+from searchops.controllers.cell_watch import CellWatch
 from searchops.controllers.job_sweep import JobSweep
 from searchops.controllers.model import status_of
+from searchops.controllers.tenant_lanes import limits_for
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.dependency import Dependencies
 from searchops.runtime.ghost_sweep import GhostSweep
 from searchops.runtime.leader import LeaderElector, LeaseLost
+from searchops.runtime.queue import Priority
 from searchops.runtime.recorder import EventRecorder
 from searchops.runtime.resync import Resync
 from searchops.runtime.token_bucket import TokenBucket
@@ -49,6 +52,8 @@ logger = logging.getLogger(__name__)
 LEASE_NAME = "searchops-operator"
 GHOST_SECONDS = 1800.0
 JOB_SWEEP_SECONDS = 600.0
+FIRST_LOOK_SECONDS = 30.0
+"""After the start: the first passes over all tenants have gone by then, and placements want the cells' numbers."""
 SHUTDOWN_SECONDS = 8.0
 
 
@@ -60,7 +65,8 @@ class Operator:
         self._api = api
         self._telemetry = Telemetry()
         identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}"
-        self._dependencies = Dependencies(rng=random.Random())  # noqa: S311 - jitter, no secret
+        limits = limits_for(settings.tenant_workers)
+        self._dependencies = Dependencies(limits, rng=random.Random())  # noqa: S311 - jitter, no secret
         bucket = TokenBucket(settings.writes_per_second, max(1, int(settings.writes_per_second)))
         self._objects = KubeObjects(api)
         self._cells = QdrantCells()
@@ -155,15 +161,18 @@ class Operator:
 
     async def _lead(self) -> None:
         """What only the holder of the Lease does."""
-        period = self._settings.resync_minutes * 60
+        periods = {kind.cache.plural: self._settings.resync_minutes * 60 for kind in self._kinds.all}
+        periods[self._kinds.tenants.cache.plural] = self._settings.tenant_resync_minutes * 60
         async with asyncio.TaskGroup() as group:
             for controller in self._controllers:
                 group.create_task(controller.run())
             for kind in self._kinds.all:
+                period = periods[kind.cache.plural]
                 group.create_task(Resync(kind.cache, kind.queue, period=period).run())
             group.create_task(self._events.run())
             group.create_task(self._sweep_cells())
             group.create_task(self._sweep_jobs())
+            group.create_task(self._watch_cells())
 
     async def _sweep_jobs(self) -> None:
         sweep = JobSweep(
@@ -195,6 +204,24 @@ class Operator:
         while True:
             await asyncio.sleep(self._settings.cell_sweep_minutes * 60)
             await sweep.run_once()
+
+    async def _watch_cells(self) -> None:
+        tenants = self._kinds.tenants
+        watching = CellWatch(
+            fleet=self._settings.fleet,
+            directory=self._directory,
+            cells=self._cells,
+            tenants=tenants.cache,
+            ask=lambda key: tenants.queue.add(key, Priority.RESYNC),
+            state=KubeStateMaps(self._api, self._settings.namespace),
+            metrics=self._telemetry.domain,
+        )
+        await self._barrier.wait()
+        period = self._settings.drift_minutes * 60
+        await asyncio.sleep(min(FIRST_LOOK_SECONDS, period))
+        while True:
+            await watching.run_once()
+            await asyncio.sleep(period)
 
     def _watched(self) -> Watched:
         kinds = self._kinds

@@ -95,7 +95,7 @@ async def test_a_private_authority_is_trusted_for_its_cell_alone(tls: TlsCell, p
     assert "CERTIFICATE_VERIFY_FAILED" in stranger.error
     assert tls.keys == [], "the key went to nobody who was not verified"
     known = await ports.survey(registration(url, tls.authority))
-    assert (known.reachable, known.error, tls.keys) == (True, "", [KEY, KEY])
+    assert (known.reachable, known.error, tls.keys) == (True, "", [KEY, KEY, KEY])
 
 
 @pytest.mark.parametrize("ca_cert", ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])

@@ -152,3 +152,14 @@ def test_a_secret_without_data_is_a_cell_without_an_address() -> None:
     directory.apply_secret("ADDED", {**secret("eu-1", "cell", {}), "data": None})
     assert directory.cells()["eu-1"].urls == ()
     assert not directory.cells()["eu-1"].key_is_strong
+
+
+@pytest.mark.parametrize("where", ["labels", "annotations"])
+def test_a_cell_is_drained_by_a_label_or_an_annotation_of_its_secret(where: str) -> None:
+    directory = RegisteredDirectory()
+    raw = secret("eu-1", "cell", {"nodes": "http://q-0:6333", "apiKey": KEY})
+    directory.apply_secret("ADDED", raw)
+    assert not directory.cells()["eu-1"].draining
+    raw["metadata"].setdefault(where, {})["searchops.dev/drain"] = "true"
+    assert directory.apply_secret("MODIFIED", raw)
+    assert directory.cells()["eu-1"].draining

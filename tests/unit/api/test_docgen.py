@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def meanings() -> dict[str, dict[str, str]]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docs/reasons.yaml").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "operator/searchops/api/reasons.yaml").read_text(encoding="utf-8"))
     return loaded
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from searchops.cli.main import condition, reasons
+from searchops.cli.explain import condition, meanings, next_actions, reasons
 
 
 def _object(*conditions: tuple[str, str, str], generation: int = 2, seen: int = 2) -> dict[str, object]:
@@ -29,3 +29,19 @@ def test_a_generation_that_was_not_seen_is_said_before_anything_else() -> None:
 def test_everything_holds() -> None:
     assert reasons(_object(("Ready", "True", ""))) == ["everything holds"]
     assert condition(_object(("Ready", "True", "")), "Ready")["status"] == "True"
+
+
+def test_what_to_do_is_said_once_for_each_reason() -> None:
+    found = _object(("Ready", "False", "x"), ("Provisioned", "False", "x"))
+    for one in found["status"]["conditions"]:  # type: ignore[index]
+        one["reason"] = "CollectionLost"
+    lines = next_actions({**found, "kind": "SearchTenant"})
+    assert lines == [f"CollectionLost: {meanings()['SearchTenant']['CollectionLost']}"]
+    assert "restore a snapshot" in lines[0]
+
+
+def test_a_deletion_that_waits_names_the_way_out() -> None:
+    found = _object(("Ready", "True", ""))
+    found["metadata"]["deletionTimestamp"] = "2026-11-01T00:00:00Z"  # type: ignore[index]
+    (line,) = next_actions({**found, "kind": "SearchTenant"})
+    assert "searchops.dev/abandon=true" in line

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     )
     from tests.unit.controllers.fakes_cells import FakeCell, FakeCells, FakeCollection, FakePoint
     from tests.unit.controllers.fakes_faults import Faults
+
+    from searchops.ports import TokenSigner
 else:
     from unit.controllers.fakes_api_server import FakeApiServer, FakeEvents, FakeReindexJobs, FakeSecrets, FakeSigner
     from unit.controllers.fakes_cells import FakeCells, FakePoint
@@ -91,6 +93,7 @@ class TenantWorld:
         self.secrets = FakeSecrets(self.faults)
         self.jobs = FakeReindexJobs(self.api, self.faults)
         self.events = FakeEvents()
+        self.signer: TokenSigner = FakeSigner()
         self.directory = FakeDirectory(*cells)
         self.lease = 13.0
         self.worker = "done"
@@ -115,7 +118,7 @@ class TenantWorld:
                 directory=self.directory,
                 objects=self.api,
                 secrets=self.secrets,
-                signer=FakeSigner(),
+                signer=self.signer,
                 reindex_jobs=self.jobs,
                 events=self.events,
             ),

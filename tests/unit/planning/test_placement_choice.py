@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from searchops.api.meta import LabelSelector
 from searchops.planning.placement import NotPlaced, Placed, place, usable
+from searchops.planning.tenant import plan_tenant
 
 if TYPE_CHECKING:
     from tests.unit.planning import tenant_cases as case
@@ -114,3 +116,46 @@ def test_no_cell_is_ever_overfilled_and_nothing_is_placed_beside_a_silent_one(
         assert len(chosen.collections) + grants.get(chosen.name, 0) < usable(chosen)
         assert all(item.reachable for item in cells)
     assert found == choose(tuple(reversed(cells)), grants=grants)
+
+
+def test_a_drained_cell_takes_nobody_new_and_keeps_who_is_there() -> None:
+    drained = replace(cell("a"), registration=replace(cell("a").registration, draining=True))
+    assert choose((drained, cell("b", held=7))) == Placed("b")
+    outcome = choose((drained,))
+    assert isinstance(outcome, NotPlaced)
+    assert "a holds 0 + 0 granted of 8 usable collections, and is drained (searchops.dev/drain on its Secret)" in (
+        outcome.message
+    )
+    there = replace(drained, aliases={case.ALIAS: "x"})
+    assert choose((there, cell("b"))) == Placed("a")
+
+
+@pytest.mark.parametrize(
+    ("version", "lacks"),
+    [
+        ("1.15.4", "collection metadata"),
+        ("1.16.0", "update_mode"),
+        ("1.17.1-dev", "PUT and DELETE /collections/{collection}/vectors/{vector}"),
+        ("1.18.0", ""),
+        ("v1.20.0-rc1", ""),
+        ("2.0", ""),
+        ("", ""),
+    ],
+)
+def test_a_cell_that_is_too_old_takes_nobody_and_the_capability_is_named(version: str, lacks: str) -> None:
+    outcome = choose((cell("a", version=version),))
+    if not lacks:
+        assert outcome == Placed("a")
+        return
+    assert isinstance(outcome, NotPlaced)
+    assert f"its version {version} has no {lacks}" in outcome.message
+
+
+def test_a_tenant_on_a_cell_that_is_too_old_says_so_and_plans_nothing() -> None:
+    old = case.make_cell(version="1.17.0")
+    planned = plan_tenant(case.make_tenant(), case.make_facts(cell=old), case.SETTINGS, case.NOW)
+    assert planned.actions == ()
+    assert planned.status is not None
+    (ready,) = [item for item in planned.status.conditions if item.type == "Ready"]
+    assert (ready.status, ready.reason) == ("False", "CellTooOld")
+    assert "update it to 1.18 or later; nothing is provisioned there" in ready.message

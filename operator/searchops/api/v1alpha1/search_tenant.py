@@ -45,6 +45,7 @@ class TenantReason(StrEnum):
     CELL_MISSING = "CellMissing"
     CELL_IDENTITY_MISMATCH = "CellIdentityMismatch"
     CELL_KEY_TOO_WEAK = "CellKeyTooWeak"
+    CELL_TOO_OLD = "CellTooOld"
     PROVISIONED = "Provisioned"
     COLLECTION_LOST = "CollectionLost"
     CONFLICT = "Conflict"
@@ -58,6 +59,7 @@ class TenantReason(StrEnum):
     NO_ACTIVE_REVISION = "NoActiveRevision"
     MODEL_NOT_FOUND = "ModelNotFound"
     WITHIN_QUOTA = "WithinQuota"
+    NEAR_QUOTA = "NearQuota"
     QUOTA_EXCEEDED = "QuotaExceeded"
     SEARCHABLE = "Searchable"
     SEARCH_FAILED = "SearchFailed"
@@ -267,10 +269,16 @@ class IsolationStatus(ApiModel):
 
 
 class UsageStatus(ApiModel):
-    """Estimated use; written when it moves by 1 % or more."""
+    """Estimated use; written when it moves by 1 % or more.
+
+    Attributes:
+        vector_megabytes: dense vectors at four bytes a dimension, absent below one; lexical ones are not in it.
+    """
 
     points: Annotated[int, Field(ge=0)] = 0
     points_quota_percent: Annotated[int, Field(ge=0)] | None = None
+    vector_megabytes: Annotated[int, Field(ge=0)] | None = None
+    vector_quota_percent: Annotated[int, Field(ge=0)] | None = None
     estimated: bool = True
 
 

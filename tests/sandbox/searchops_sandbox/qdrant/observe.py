@@ -9,16 +9,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from searchops_sandbox.qdrant.access import Access
     from searchops_sandbox.qdrant.store import Store
 
 TITLE = "qdrant - vector search engine (searchops double over qdrant-edge, not a real server)"
 PEER_ID = 3133286242819447
 _DEFAULT_MAX_MAPS = 65530
+_PARAMETERS = (
+    ("{name}", "{collection_name}"),
+    ("{vector}", "{vector_name}"),
+    ("{field:path}", "{field_name}"),
+    ("{snapshot}", "{snapshot_name}"),
+)
 
 
-def telemetry(store: Store, access: Access, *, level: int, ident: str, version: str, started: str) -> dict[str, Any]:
-    """`GET /telemetry`: at level 2 every visible collection's configuration, the cheap bulk read of a cell."""
+def endpoint_name(route: str) -> str:
+    """A route as the server's telemetry names it: ``PUT /collections/{collection_name}/index``."""
+    for ours, theirs in _PARAMETERS:
+        route = route.replace(ours, theirs)
+    return route
+
+
+def telemetry(
+    store: Store,
+    access: Access,
+    *,
+    level: int,
+    answered: Mapping[str, Mapping[int, int]],
+    ident: str,
+    version: str,
+    started: str,
+) -> dict[str, Any]:
+    """`GET /telemetry`: at level 2 every visible collection's configuration, the cheap bulk read of a cell.
+
+    Args:
+        store: what the cell holds.
+        access: whose request it is.
+        level: details wanted.
+        answered: requests answered since the start, by endpoint and status; times are not kept, so none are told.
+        ident: of the server, and of this start.
+        version: what it calls itself.
+        started: when it was started.
+    """
     visible = [c for name, c in sorted(store.collections.items()) if access.sees(name)]
     app: dict[str, Any] = {"name": "qdrant", "version": version, "jwt_rbac": True, "startup": started}
     collections: dict[str, Any] = {"number_of_collections": len(visible)}
@@ -40,6 +74,16 @@ def telemetry(store: Store, access: Access, *, level: int, ident: str, version: 
             }
             for c in visible
         ]
+        result["requests"] = {
+            "rest": {
+                "responses": {
+                    endpoint: {str(status): {"count": count} for status, count in by_status.items()}
+                    for endpoint, by_status in answered.items()
+                    if endpoint and by_status
+                }
+            },
+            "grpc": {"responses": {}},
+        }
         result["memory"] = {"resident_bytes": _resident_bytes()}
     return result
 
@@ -77,6 +121,10 @@ def metrics(store: Store, *, version: str) -> str:
     ):
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
         lines += [f'{name}{{id="{collection}"}} 0' for collection in sorted(store.collections)]
+    text = "approximate amount of points per collection"
+    lines += [f"# HELP collection_points {text}", "# TYPE collection_points gauge"]
+    for name, collection in sorted(store.collections.items()):
+        lines.append(f'collection_points{{id="{name}"}} {collection.points_count()}')
     return "\n".join(lines) + "\n"
 
 

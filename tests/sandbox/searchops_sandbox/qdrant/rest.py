@@ -7,6 +7,7 @@ import inspect
 import re
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -283,6 +284,7 @@ class Application:
         self._authenticator = authenticator
         self._faults = faults
         self._version = version
+        self._answered: dict[str, Counter[int]] = {}
         self._id = str(uuid.uuid4())
         self._startup = datetime.now(UTC).isoformat()
 
@@ -293,10 +295,13 @@ class Application:
             Route("/healthz", _text("healthz check passed"), methods=["GET"]),
             Route("/livez", _text("healthz check passed"), methods=["GET"]),
             Route("/readyz", _text("all shards are ready"), methods=["GET"]),
-            Route("/metrics", self._endpoint(self._metrics), methods=["GET"]),
-            Route("/telemetry", self._endpoint(self._telemetry), methods=["GET"]),
-            *(Route(path, self._endpoint(handler), methods=[method]) for method, path, handler in ROUTES),
-            Route("/{rest:path}", self._endpoint(_refuse), methods=["GET", "PUT", "POST", "PATCH", "DELETE"]),
+            Route("/metrics", self._endpoint(self._metrics, "GET /metrics"), methods=["GET"]),
+            Route("/telemetry", self._endpoint(self._telemetry, "GET /telemetry"), methods=["GET"]),
+            *(
+                Route(path, self._endpoint(handler, f"{method} {path}"), methods=[method])
+                for method, path, handler in ROUTES
+            ),
+            Route("/{rest:path}", self._endpoint(_refuse, ""), methods=["GET", "PUT", "POST", "PATCH", "DELETE"]),
         ]
         app = Starlette(routes=routes)
         app.state.faults = self._faults
@@ -306,7 +311,15 @@ class Application:
         body = {"title": observe.TITLE, "version": self._version, "commit": "double"}
         return Response(pydantic_core.to_json(body), media_type="application/json")
 
-    def _endpoint(self, handler: Callable[[Call], Any]) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, handler: Callable[[Call], Any], route: str) -> Callable[[Request], Awaitable[Response]]:
+        """The handler as an endpoint whose answers are counted by route and status, as telemetry shows them."""
+        answered = self._answered.setdefault(observe.endpoint_name(route), Counter())
+
+        async def counted(request: Request) -> Response:
+            response = await answer(request)
+            answered[response.status_code] += 1
+            return response
+
         async def answer(request: Request) -> Response:
             started = time.perf_counter()
             # The body is read first: an answer over an unread body breaks the connection of some clients.
@@ -324,7 +337,7 @@ class Application:
                 return failure(error, started)
             return result if isinstance(result, Response) else envelope(result, started)
 
-        return answer
+        return counted
 
     def _telemetry(self, call: Call) -> Any:
         level = int(call.request.query_params.get("details_level", "0"))
@@ -332,6 +345,7 @@ class Application:
             self._service.store,
             call.access,
             level=level,
+            answered=self._answered,
             ident=self._id,
             version=self._version,
             started=self._startup,
