@@ -109,10 +109,10 @@ async def measured() -> dict[str, list[float]]:
     cache.add_index(CELL_INDEX, cells_of)
     held: dict[str, list[tuple[CollectionDesign, dict[str, str]]]] = {f"cell-{n:02}": [] for n in range(CELLS)}
     for number in range(TENANTS):
-        cell = f"cell-{number % CELLS:02}"
-        raw, design, aliases = provisioned(number, cell)
+        home = f"cell-{number % CELLS:02}"
+        raw, design, aliases = provisioned(number, home)
         cache.apply(None, raw)
-        held[cell].append((design, aliases))
+        held[home].append((design, aliases))
     figures: dict[str, list[float]] = {name: [] for name in ("wall", "cpu", "first", "drift", "load", "bytes", "found")}
     async with AsyncExitStack() as stack:
         cells = [

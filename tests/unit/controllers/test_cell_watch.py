@@ -53,6 +53,7 @@ class World:
         self.orphans: dict[str, int] = {}
         self.up: dict[str, bool] = {}
         self.calls_that_may_fail = 0
+        self.version = 0
         self.tenants: ObjectCache[SearchTenant] = ObjectCache("searchtenants", SearchTenant.model_validate)
         self.tenants.add_index(CELL_INDEX, cells_of)
         self.put(case.make_tenant(status=case.expected_status(case.dense(1)).to_wire()))
@@ -68,8 +69,8 @@ class World:
 
     def put(self, tenant: SearchTenant) -> None:
         raw = tenant.to_wire()
-        self.version = getattr(self, "version", 0) + 1
-        raw["metadata"]["resourceVersion"] = str(self.version)
+        self.version += 1
+        raw = {**raw, "metadata": {**tenant.metadata.to_wire(), "resourceVersion": str(self.version)}}
         self.tenants.apply("MODIFIED", raw)
 
     def _ask(self, key: Key) -> bool:
