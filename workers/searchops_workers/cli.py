@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from searchops.api.tasks import EXIT_BAD_TASK, TASK, TASK_VARIABLE, BuildTask, EvaluateTask
+from searchops.api.tasks import (
+    EXIT_BAD_TASK,
+    TASK,
+    TASK_VARIABLE,
+    BackupTask,
+    BuildTask,
+    EvaluateTask,
+    ProveTask,
+)
 from searchops_workers.holdout.commands import gate_app, holdout_app
 
 if TYPE_CHECKING:
@@ -44,6 +52,10 @@ def run() -> None:
         from searchops_workers.holdout.evaluate import run_evaluate
 
         raise typer.Exit(run_evaluate(task))
+    if isinstance(task, BackupTask | ProveTask):
+        from searchops_workers.backup.commands import run_backup
+
+        raise typer.Exit(run_backup(task))
     from searchops_workers.reindex.worker import run_reindex
 
     raise typer.Exit(run_reindex(task))

@@ -14,6 +14,7 @@ A backup belongs to who its manifest says (`fleet`, `namespace`, `name`), never 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -167,12 +168,67 @@ def index_uri(prefix: str) -> str:
     return f"{prefix}/index.json"
 
 
+def is_backup_id(text: str) -> bool:
+    """Whether a name is that of a backup: the moment of its schedule, and a word where it is not of a schedule."""
+    return _ID.match(text) is not None
+
+
 def manifest_uri(prefix: str, backup: str) -> str:
     """A backup's manifest.
 
     Raises:
         ValueError: where that is no id of a backup; an id becomes part of a path.
     """
-    if not _ID.match(backup):
+    if not is_backup_id(backup):
         raise ValueError(f"{backup!r} is no backup: wanted an id such as 20261124T030000Z")
     return f"{prefix}/{backup}/manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRun:
+    """A backup's or a proof's Job as it was seen.
+
+    Attributes:
+        backup: id of the backup.
+        ended_at: RFC 3339; empty while it runs.
+        failure: why it failed, in the Job's words; empty where it did not.
+    """
+
+    name: str
+    kind: Literal["backup", "prove"]
+    owner_uid: str
+    namespace: str
+    tenant: str
+    cell: str
+    backup: str
+    attempt: int
+    complete: bool = False
+    failure: str = ""
+    ended_at: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended, be it that its queue holds it back."""
+        return not self.complete and not self.failure
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRecord:
+    """What is known of a tenant's backups.
+
+    Attributes:
+        last: the newest whole one.
+        proof: the newest proof, of whichever backup.
+        failure: why the last try failed, what is done next included; empty where it did not.
+    """
+
+    last: BackupEntry | None = None
+    proof: BackupProof | None = None
+    failure: str = ""
+
+
+def record_of(index: BackupIndex) -> BackupRecord:
+    """What an index says, newest first."""
+    proofs = [entry.proof for entry in index.backups if entry.proof is not None]
+    newest = max(proofs, key=lambda proof: proof.at, default=None)
+    return BackupRecord(index.backups[0] if index.backups else None, newest)

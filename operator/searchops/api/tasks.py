@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from searchops.api.backup import Reason
 from searchops.api.meta import ApiModel, ArtifactReference, Digest, Timestamp
 from searchops.api.retrieval import Binding, RetrievalProfile
 from searchops.api.v1alpha1.embedding_model import Backend, ChangeKind, HoldoutReference, Margins, Outcome, Precision
@@ -34,6 +35,8 @@ EXIT_PUBLISH = 47
 EXIT_BAD_MODEL = 50
 EXIT_TOO_MANY_FAILURES = 51
 EXIT_SOURCE_UNREADABLE = 52
+EXIT_NOT_OURS = 53
+EXIT_BAD_BACKUP = 54
 FINAL_EXIT_CODES = (
     EXIT_BAD_TASK,
     EXIT_BAD_CHECKPOINT,
@@ -46,6 +49,8 @@ FINAL_EXIT_CODES = (
     EXIT_BAD_MODEL,
     EXIT_TOO_MANY_FAILURES,
     EXIT_SOURCE_UNREADABLE,
+    EXIT_NOT_OURS,
+    EXIT_BAD_BACKUP,
 )
 """Exit codes that a second try cannot mend: the Job's podFailurePolicy fails it at once."""
 
@@ -262,7 +267,72 @@ class SliceResult(ApiModel):
     seconds: float = 0.0
 
 
-Task = Annotated[BuildTask | EvaluateTask | ReindexTask, Field(discriminator="kind")]
-TASK: TypeAdapter[BuildTask | EvaluateTask | ReindexTask] = TypeAdapter(Task)
-Answer = Annotated[BuildResult | EvaluateResult | SliceResult, Field(discriminator="kind")]
-ANSWER: TypeAdapter[BuildResult | EvaluateResult | SliceResult] = TypeAdapter(Answer)
+class BackupTask(ApiModel):
+    """Snapshots of one tenant's live collection into the artifact store, the manifest last.
+
+    Attributes:
+        id: of the backup; the same task again goes on where it stopped.
+        nodes: every node of the cell: each one's snapshot holds only its own shards.
+        collection: physical name; its metadata must name this fleet and uid.
+        keep: newest scheduled backups that stay; older ones are removed once this one is whole.
+        prefix: URI prefix of the tenant's backups.
+    """
+
+    kind: Literal["backup"] = "backup"
+    id: str
+    reason: Reason = "Scheduled"
+    fleet: str
+    namespace: str
+    name: str
+    uid: str
+    cell: str
+    nodes: CellAddress
+    alias: str
+    side: str
+    collection: str
+    generation: Annotated[int, Field(ge=1)]
+    keep: Annotated[int, Field(ge=1, le=365)] = 7
+    prefix: str
+    result_uri: str
+
+
+class ProveTask(ApiModel):
+    """A backup restored under a scratch name of the same cell, counted exactly, and dropped again.
+
+    Attributes:
+        scratch: collection that is made for it; one of that name without our mark is not touched.
+    """
+
+    kind: Literal["prove"] = "prove"
+    id: str
+    fleet: str
+    namespace: str
+    name: str
+    cell: str
+    nodes: CellAddress
+    scratch: str
+    prefix: str
+    result_uri: str
+
+
+class BackupResult(ApiModel):
+    """What a backup or its proof came to; the manifest and the index say the rest.
+
+    Attributes:
+        removed: ids of older backups that were removed.
+    """
+
+    kind: Literal["backup", "prove"]
+    id: str
+    ok: bool = True
+    points: int = 0
+    size: int = 0
+    removed: tuple[str, ...] = ()
+    exit_code: int = 0
+    message: Annotated[str, Field(max_length=1024)] = ""
+
+
+Task = Annotated[BuildTask | EvaluateTask | ReindexTask | BackupTask | ProveTask, Field(discriminator="kind")]
+TASK: TypeAdapter[BuildTask | EvaluateTask | ReindexTask | BackupTask | ProveTask] = TypeAdapter(Task)
+Answer = Annotated[BuildResult | EvaluateResult | SliceResult | BackupResult, Field(discriminator="kind")]
+ANSWER: TypeAdapter[BuildResult | EvaluateResult | SliceResult | BackupResult] = TypeAdapter(Answer)

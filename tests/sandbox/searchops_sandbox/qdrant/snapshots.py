@@ -6,12 +6,14 @@ file that a real server could read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -26,7 +28,7 @@ from searchops_sandbox.qdrant.observe import PEER_ID
 from searchops_sandbox.qdrant.store import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from searchops_sandbox.qdrant.collection import Collection
     from searchops_sandbox.qdrant.rest import Call
@@ -115,23 +117,79 @@ async def recover(call: Call) -> Any:
     """`PUT /collections/{name}/snapshots/recover`: from a file of this machine or another cell's URL."""
     call.access.check_global(manage=True)
     body = call.body(models.SnapshotRecover)
+    with _new_scratch(call) as scratch:
+        archive = await _fetch(call.service.store, body, scratch)
+        _restore(call, archive, scratch, checksum=body.checksum, priority=body.priority)
+    return True
+
+
+def upload(call: Call) -> Any:
+    """`POST /collections/{name}/snapshots/upload`: from the file `snapshot` of a multipart body."""
+    call.access.check_global(manage=True)
+    if not call.flag("wait", default=True):
+        raise unsupported("snapshots with wait=false")
+    query = call.request.query_params
+    try:
+        priority = models.SnapshotPriority(query["priority"]) if "priority" in query else None
+    except ValueError as error:
+        raise ApiError(400, f"Format error in query: unknown variant `{query['priority']}`") from error
+    content = _uploaded(call.request.headers.get("content-type", ""), call.body_bytes)
+    with _new_scratch(call) as scratch:
+        archive = scratch / "uploaded.snapshot"
+        archive.write_bytes(content)
+        _restore(call, archive, scratch, checksum=query.get("checksum"), priority=priority)
+    return True
+
+
+@contextlib.contextmanager
+def _new_scratch(call: Call) -> Iterator[Path]:
     store = call.service.store
     check_name(call.name)
     if call.name in store.aliases:
         raise wrong_input(f"Can't create collection with name {call.name}. Alias with the same name already exists")
     with tempfile.TemporaryDirectory(dir=store.folder_for("x").parent.parent) as scratch:
-        archive = await _fetch(store, body, Path(scratch))
-        checksum = _sha256(archive)
-        if body.checksum is not None and body.checksum != checksum:
-            raise wrong_input(f"Snapshot checksum mismatch: expected {body.checksum}, got {checksum}")
-        prepared = Path(scratch) / "collection"
-        prepared.mkdir()
-        _archive(["--extract", "--sparse", "--file", str(archive), "--directory", str(prepared)])
-        state_file = prepared / "config.json"
-        if not state_file.exists():
-            raise bad_request("Failed to restore: the archive holds no collection of this double")
-        store.adopt(call.name, prepared, json.loads(state_file.read_text()))
-    return True
+        yield Path(scratch)
+
+
+def _restore(
+    call: Call, archive: Path, scratch: Path, *, checksum: str | None, priority: models.SnapshotPriority | None
+) -> None:
+    """Put the archive in the place of the collection, where its checksum is the one that is wanted.
+
+    With one node there is no replica to prefer over a snapshot: where a collection is there, only `snapshot` says
+    unmistakably that it goes.
+    """
+    store, actual = call.service.store, _sha256(archive)
+    if checksum is not None and checksum != actual:
+        raise wrong_input(f"Snapshot checksum mismatch: expected {checksum}, got {actual}")
+    if call.name in store.collections and priority is models.SnapshotPriority.REPLICA:
+        raise unsupported("priority=replica over a collection that is there")
+    prepared = scratch / "collection"
+    prepared.mkdir()
+    _archive(["--extract", "--sparse", "--file", str(archive), "--directory", str(prepared)])
+    state_file = prepared / "config.json"
+    if not state_file.exists():
+        raise bad_request("Failed to restore: the archive holds no collection of this double")
+    store.adopt(call.name, prepared, json.loads(state_file.read_text()))
+
+
+def _uploaded(content_type: str, body: bytes) -> bytes:
+    """The file `snapshot` of a multipart body.
+
+    Raises:
+        ApiError: 400 where there is none.
+    """
+    header = EmailMessage()
+    header["content-type"] = content_type
+    boundary = header.get_boundary()
+    if header.get_content_type() != "multipart/form-data" or boundary is None:
+        raise bad_request("Content type error: wanted multipart/form-data with a boundary")
+    mark = b"--" + boundary.encode()
+    for part in (b"\r\n" + body).split(b"\r\n" + mark)[1:]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        if b'name="snapshot"' in head:
+            return content
+    raise bad_request("Multipart error: field `snapshot` is required")
 
 
 def _local(store: Store, location: str) -> Path:
@@ -168,10 +226,12 @@ def _sha256(path: Path) -> str:
 
 
 _SNAPSHOTS = "/collections/{name}/snapshots"
+UPLOAD = _SNAPSHOTS + "/upload"
 ROUTES: list[tuple[str, str, Callable[[Call], Any]]] = [
     ("POST", _SNAPSHOTS, create),
     ("GET", _SNAPSHOTS, listed),
     ("PUT", _SNAPSHOTS + "/recover", recover),
+    ("POST", UPLOAD, upload),
     ("GET", _SNAPSHOTS + "/{snapshot}", download),
     ("DELETE", _SNAPSHOTS + "/{snapshot}", delete),
 ]
