@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from searchops.planning.backup import BackupSettings
+
 _PREFIX = re.compile(r"^(s3|gs|file)://[^:\s]*$")
 
 
@@ -28,6 +30,13 @@ class OperatorSettings(BaseSettings):
         tenant_resync_minutes: how often every tenant is looked at whole, its Secrets and a query with its token too.
         drift_minutes: how often each cell is read in bulk; tenants that differ are looked at within this.
         gateway_url: address that access Secrets give to merchants' clients.
+        backup_pod_template: PodTemplate of backups' and restore proofs' Jobs.
+        backup_spread_minutes: tenants of one schedule start this far apart at most, by uid.
+        backup_overdue_minutes: how long after its turn a backup may take before BackupFresh says that it is stale.
+        backup_deadline_minutes: of one backup's or proof's Job.
+        backup_retry_minutes: wait after the first failed Job of a backup; doubled after each, up to six hours.
+        backup_prove_hours: how often a tenant's newest backup is restored under a scratch name and counted; 0: never.
+        backup_round_seconds: how often it is looked for what is due.
         kubeconfig: used instead of the Pod's ServiceAccount.
     """
 
@@ -56,6 +65,13 @@ class OperatorSettings(BaseSettings):
     reindex_workers: Annotated[int, Field(ge=1, le=100)] = 8
     max_reindexes: Annotated[int, Field(ge=1, le=1000)] = 32
     writes_per_second: Annotated[float, Field(gt=0, le=10000)] = 50.0
+    backup_pod_template: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "cpu"
+    backup_spread_minutes: Annotated[float, Field(ge=0, le=1440)] = 240.0
+    backup_overdue_minutes: Annotated[float, Field(gt=0, le=10080)] = 360.0
+    backup_deadline_minutes: Annotated[float, Field(gt=0, le=1440)] = 120.0
+    backup_retry_minutes: Annotated[float, Field(gt=0, le=360)] = 10.0
+    backup_prove_hours: Annotated[float, Field(ge=0, le=8760)] = 168.0
+    backup_round_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     kubeconfig: Path | None = None
 
     @field_validator("artifacts")
@@ -74,6 +90,20 @@ class OperatorSettings(BaseSettings):
     def binding_settle(self) -> timedelta:
         """How long a gateway may go on with a cached binding."""
         return timedelta(seconds=self.binding_settle_seconds)
+
+    @property
+    def backups(self) -> BackupSettings:
+        """What backups depend on."""
+        return BackupSettings(
+            fleet=self.fleet,
+            artifacts=self.artifacts,
+            pod_template=self.backup_pod_template,
+            spread=timedelta(minutes=self.backup_spread_minutes),
+            overdue=timedelta(minutes=self.backup_overdue_minutes),
+            deadline=timedelta(minutes=self.backup_deadline_minutes),
+            prove_every=timedelta(hours=self.backup_prove_hours),
+            retry_first=timedelta(minutes=self.backup_retry_minutes),
+        )
 
     def source_allowed(self, uri: str) -> bool:
         """Whether a cluster-scoped kind may read this URI."""

@@ -28,3 +28,17 @@ class CellKeySigner:
         if not cell.key_is_strong:
             raise Terminal("CellKeyTooWeak", f"the apiKey of cell {cell.name} is shorter than 32 bytes")
         return jwt.encode(dict(claims), cell.api_key, algorithm="HS256")
+
+    def sign_manage(self, cell: CellRegistration, claims: Mapping[str, Any]) -> str:
+        """A token that may manage the whole cell, which only a restore needs: it says so, and when it ends.
+
+        Raises:
+            Terminal: the claims are of another kind or have no end, or the key is too short.
+        """
+        if claims.get("access") != "m" or not isinstance(claims.get("exp"), int):
+            raise Terminal(
+                "InvalidSpec", "a token that manages a cell has access m and an exp, and is made for nothing else"
+            )
+        if not cell.key_is_strong:
+            raise Terminal("CellKeyTooWeak", f"the apiKey of cell {cell.name} is shorter than 32 bytes")
+        return jwt.encode(dict(claims), cell.api_key, algorithm="HS256")

@@ -279,6 +279,33 @@ def rollback(model: str, revision: str, kubeconfig: Kubeconfig = None) -> None:
     _annotate(model, ROLLBACK_ANNOTATION, revision, kubeconfig)
 
 
+@app.command()
+def restore(
+    name: Annotated[str, typer.Argument(help="The SearchTenant, which must exist.")],
+    cell: Annotated[str, typer.Option(help="The cell that gets the data.")],
+    artifacts: Annotated[str, typer.Option(envvar="SEARCHOPS_ARTIFACTS", help="The operator's artifact store.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The tenant's namespace.")],
+    backup: Annotated[
+        str | None, typer.Option(help="Id of a backup; the newest whole one where it is not named.")
+    ] = None,
+    fleet: Annotated[str, typer.Option(envvar="SEARCHOPS_FLEET", help="The operator's fleet.")] = "prod",
+    system: Annotated[
+        str, typer.Option(envvar="SEARCHOPS_NAMESPACE", help="The operator's namespace.")
+    ] = "searchops-system",
+    lost_cell: Annotated[str | None, typer.Option(help="A cell that is given up and need not answer.")] = None,
+    other_namespace: Annotated[
+        bool, typer.Option("--other-namespace", help="The namespace was made anew, as after the loss of a cluster.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """A tenant back into a cell from its backup alone; what is there and not its own is never overwritten."""
+    from searchops.cli.restore import Request, run_restore
+
+    request = Request(namespace, name, cell, backup, fleet, artifacts, system, lost_cell, other_namespace, dry_run)
+    _with_api(kubeconfig, lambda api: run_restore(api, request))
+
+
 def main() -> None:
     """Console entry."""
     app()

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from searchops.api.meta import API_VERSION, format_time
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.controllers.irreversible import irreversible
+from searchops.controllers.tenant_backups import BackupFacts
 from searchops.controllers.tenant_gather import TenantGatherer, TenantPorts
 from searchops.controllers.tenant_lanes import Lanes
 from searchops.controllers.terminal import terminal_status
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.api.v1alpha1.search_tenant import AccessEntry
+    from searchops.controllers.tenant_backups import BackupRecords
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantPlan, TenantSettings
     from searchops.runtime.cache import CachedObject, ObjectCache
@@ -52,6 +54,7 @@ class TenantController:
 
     Args:
         lease_left: seconds for which this process is certainly the only one that acts.
+        records: what is known of the tenants' backups.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class TenantController:
         dependencies: Dependencies,
         clock: Callable[[], datetime],
         lease_left: Callable[[], float],
+        records: BackupRecords | None = None,
     ) -> None:
         self._ports = ports
         self._settings = settings
@@ -77,6 +81,7 @@ class TenantController:
         self._clock = clock
         self._lease_left = lease_left
         self._gatherer = TenantGatherer(ports, settings, models=models, reindexes=reindexes, clock=clock)
+        self._backups = BackupFacts(ports.cells, ports.directory, settings, records)
 
     async def reconcile(self, key: Key) -> Result:
         """Gather, plan, apply, one status write."""
@@ -154,7 +159,7 @@ class TenantController:
         return plan
 
     async def _decide(self, tenant: SearchTenant) -> tuple[TenantFacts, TenantPlan]:
-        facts = await self._gatherer.gather(tenant)
+        facts = await self._backups.added(tenant, await self._gatherer.gather(tenant))
         return facts, planner.plan_tenant(tenant, facts, self._settings, self._clock())
 
     async def _apply(self, cached: CachedObject, tenant: SearchTenant, facts: TenantFacts, plan: TenantPlan) -> None:

@@ -38,6 +38,7 @@ KEY_RELEASED_AT = "searchops.dev/released-at"
 KEY_DELETED_AT = "searchops.dev/deleted-at"
 KEY_DROP_AFTER = "searchops.dev/drop-after"
 KEY_POLICY = "searchops.dev/policy"
+KEY_RESTORED = "searchops.dev/restored"
 
 _PHYSICAL = re.compile(r"^(?P<alias>[^@]+)@g(?P<generation>0|[1-9][0-9]*)$")
 _MODEL = re.compile(r"^(?P<model>[a-z0-9]([-a-z0-9]*[a-z0-9])?)-r(?P<number>[0-9]+)-(?P<digest>[0-9a-f]{8})$")

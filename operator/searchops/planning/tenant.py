@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.planning.backup_report import with_backups
 from searchops.planning.binding_state import BindingContext, read_bindings
 from searchops.planning.capabilities import lacking, oldest
 from searchops.planning.conditions import Finding, no, unknown
@@ -92,6 +93,11 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
         if tenant.spec.paused:
             return _paused_before(tenant, "the tenant is not placed", now)
         return _place(tenant, facts, owner, claimed, now)
+    if facts.restored is not None and not tenant.spec.paused:
+        message = (
+            f"{owner.alias} was restored onto cell {facts.restored}, which is its cell from now on; it was {claimed}"
+        )
+        return TenantPlan((AddFinalizer(facts.restored), EmitEvent("Restored", message)), None, 0.0)
     if cell is None:
         message = f"cell {claimed!r} is not registered any more; restore its Secret, or delete the tenant to give it up"
         return unready(
@@ -100,7 +106,8 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
     trouble = _cell_trouble(tenant, cell, facts.identity, now)
     if trouble is not None:
         return trouble
-    return _on_cell(tenant, facts, settings, owner, cell, profile, now)
+    plan = _on_cell(tenant, facts, settings, owner, cell, profile, now)
+    return with_backups(plan, tenant, facts, settings, now)
 
 
 def owner_of(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettings) -> Owner:
@@ -126,8 +133,11 @@ def unsupported_fields(spec: SearchTenantSpec) -> tuple[str, ...]:
         found.append(f"spec.isolation {spec.isolation} is not supported by this version: use Collection")
     if spec.deletion_policy == "Snapshot":
         found.append("spec.deletionPolicy Snapshot is not supported by this version: use Retain or Delete")
-    if spec.backup is not None:
-        found.append("spec.backup is not supported by this version: remove it")
+    if spec.backup is not None and spec.isolation != "Collection":
+        found.append(
+            f"spec.backup with spec.isolation {spec.isolation} is not supported by this version: snapshots are of "
+            "whole collections; remove spec.backup or use Collection"
+        )
     if spec.gate is not None and spec.gate.pinned is not None:
         found.append("spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout")
     direct = [entry.name for entry in spec.access if entry.direct]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from searchops.api.backup import BackupRecord
     from searchops.api.observed import (
         AccessSecretState,
         CellIdentity,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.reindex_job import ReindexJob
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenantStatus
+    from searchops.planning.backup import BackupSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class TenantSettings:
     token_lifetime: timedelta
     binding_settle: timedelta
     """How long a gateway may go on with a binding it has cached: twice its cache plus its longest request."""
+    backups: BackupSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class TenantFacts:
         lacking: exact number of live points that a side lacks, for `pending` and `previous`, by side alias and dense
             vector ("" for the lexical binding); a side that could not be counted has no entry.
         model: the EmbeddingModel that the tenant follows, or None.
+        backup: what is known of its backups; None where that has not been read yet.
+        restored: another cell, onto which its collection was restored after its own lost it, or None.
     """
 
     identity: CellIdentity
@@ -59,6 +64,8 @@ class TenantFacts:
     reindex: ReindexJob | None = None
     secrets: Mapping[str, AccessSecretState] = field(default_factory=dict)
     probe: SearchProbe | None = None
+    backup: BackupRecord | None = None
+    restored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,11 @@ class DomainMetrics:
         self._switches = counter("tenant_switches_total", "Tenants switched to another binding.", "direction")
         self._rollbacks = counter("rollbacks_total", "Rollouts taken back.", "cause")
         self._isolation = counter("isolation_broken_total", "Isolation canaries that got through.")
+        self._backups = counter("backup_jobs_total", "Ended Jobs of backups and restore proofs.", "kind", "outcome")
+        self._backup_tenants = gauge(
+            "backup_tenants", "Tenants that ask for backups, by whether they have one.", "cell", "has"
+        )
+        self._backup_oldest = gauge("backup_oldest_seconds", "Age of the newest backup of whose is oldest.", "cell")
         self._missed = counter("watch_missed_total", "What a sweep found that the watch had missed.", "kind", "what")
         self._calls = counter("client_requests_total", "Calls to things outside.", "client", "operation", "result")
         self._call_time = Histogram(
@@ -303,6 +308,17 @@ class DomainMetrics:
     def isolation_broken(self) -> None:
         """A token opened what it must not open."""
         self._isolation.inc()
+
+    def backup(self, kind: str, outcome: str) -> None:
+        """A backup's or a proof's Job has ended; both labels come from closed lists."""
+        self._backups.labels(kind, outcome).inc()
+
+    def backups(self, cell: str, *, asking: int, without: int, oldest: float) -> None:
+        """A cell's tenants that ask for backups, those that have none, and the age of the oldest newest one."""
+        name = self._names(cell)
+        self._backup_tenants.labels(name, "true").set(asking - without)
+        self._backup_tenants.labels(name, "false").set(without)
+        self._backup_oldest.labels(name).set(oldest)
 
     def missed(self, kind: str, *, ghosts: int, refreshed: int) -> None:
         """A sweep has ended."""

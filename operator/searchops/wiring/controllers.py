@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.artifacts import ArtifactStore
 from searchops.adapters.kube import KubeReindexJobs, KubeStateMaps
+from searchops.adapters.kube_backup_jobs import KubeBackupJobs
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.adapters.tokens import CellKeySigner
@@ -14,6 +15,7 @@ from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.api.v1alpha1.embedding_model import ModelReason
 from searchops.api.v1alpha1.reindex_job import ReindexReason
 from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.controllers.backup import BackupBook, BackupKeeper, BackupPorts
 from searchops.controllers.cell_watch import CELL_INDEX, cells_of
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
@@ -58,6 +60,7 @@ TRANSITIONS = (
     "Provisioned",
     "BindingSwitched",
     "Deleted",
+    "Restored",
     "Forbidden",
     "NotFound",
     "Failed",
@@ -98,6 +101,7 @@ class Parts:
     Attributes:
         lease_left: seconds for which this process is certainly the only one that acts.
         fatal: told when a worker died.
+        book: what is known of tenants' backups.
     """
 
     settings: OperatorSettings
@@ -113,6 +117,7 @@ class Parts:
     clock: Callable[[], datetime]
     lease_left: Callable[[], float]
     fatal: Callable[[BaseException], None]
+    book: BackupBook = field(default_factory=BackupBook)
 
 
 def make_kinds(objects: KubeObjects, bucket: TokenBucket, redactor: Redactor, telemetry: Telemetry) -> Kinds:
@@ -198,7 +203,9 @@ def _tenant_controller(
     )
     return TenantController(
         ports,
-        TenantSettings(settings.fleet, settings.gateway_url, settings.token_lifetime, settings.binding_settle),
+        TenantSettings(
+            settings.fleet, settings.gateway_url, settings.token_lifetime, settings.binding_settle, settings.backups
+        ),
         tenants=kinds.tenants.cache,
         models=kinds.models.cache,
         reindexes=kinds.reindexes.cache,
@@ -207,6 +214,30 @@ def _tenant_controller(
         dependencies=parts.dependencies,
         clock=parts.clock,
         lease_left=parts.lease_left,
+        records=parts.book,
+    )
+
+
+def make_backup_keeper(parts: Parts, kinds: Kinds) -> BackupKeeper:
+    """Who starts backups and proofs; the leader runs it again and again."""
+    settings = parts.settings
+    ports = BackupPorts(
+        cells=parts.cells,
+        directory=parts.directory,
+        objects=parts.objects,
+        jobs=KubeBackupJobs(parts.api, settings.namespace, template=parts.templates.get),
+        artifacts=ArtifactStore(),
+        signer=CellKeySigner(),
+        events=parts.events,
+        metrics=parts.telemetry.domain,
+    )
+    return BackupKeeper(
+        ports,
+        settings.backups,
+        parts.book,
+        tenants=kinds.tenants.cache,
+        look_at=kinds.tenants.queue.add,
+        clock=parts.clock,
     )
 
 

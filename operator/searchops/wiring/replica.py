@@ -37,7 +37,7 @@ from searchops.telemetry.metrics import Telemetry
 from searchops.telemetry.redaction import Redactor
 from searchops.telemetry.serving import serve
 from searchops.triggers import Watched, kinds_registry, namespace_registry
-from searchops.wiring.controllers import EVENT_REASONS, Parts, make_controllers, make_kinds
+from searchops.wiring.controllers import EVENT_REASONS, Parts, make_backup_keeper, make_controllers, make_kinds
 from searchops.wiring.watches import all_set, watch
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ class Operator:
         self._barrier = Barrier(self._sources)
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
-        self._controllers = make_controllers(self._parts(), self._kinds, self._barrier)
+        parts = self._parts()
+        self._controllers = make_controllers(parts, self._kinds, self._barrier)
+        self._keeper = make_backup_keeper(parts, self._kinds)
 
     def _parts(self) -> Parts:
         return Parts(
@@ -173,6 +175,7 @@ class Operator:
             group.create_task(self._sweep_cells())
             group.create_task(self._sweep_jobs())
             group.create_task(self._watch_cells())
+            group.create_task(self._keep_backups())
 
     async def _sweep_jobs(self) -> None:
         sweep = JobSweep(
@@ -188,6 +191,12 @@ class Operator:
         while True:
             await asyncio.sleep(JOB_SWEEP_SECONDS)
             await sweep.run_once()
+
+    async def _keep_backups(self) -> None:
+        await self._barrier.wait()
+        while True:
+            await self._keeper.run_once()
+            await asyncio.sleep(self._settings.backup_round_seconds)
 
     async def _sweep_cells(self) -> None:
         sweep = CellSweep(

@@ -149,7 +149,7 @@ def test_probes_ports_and_selectors_fit_together(case: str) -> None:
 def test_worker_templates_are_usable(case: str) -> None:
     for template in documents(case, "PodTemplate"):
         kinds = template["metadata"]["labels"]["searchops.dev/worker-for"].split("_")
-        assert set(kinds) <= {"build", "evaluate", "reindex"}
+        assert set(kinds) <= {"build", "evaluate", "reindex", "backup", "prove"}
         assert [item["name"] for item in template["template"]["spec"]["containers"]] == ["worker"]
         assert template["template"]["spec"]["restartPolicy"] == "Never"
 

@@ -224,7 +224,6 @@ DIRECT = [{"name": "indexer", "role": "Index", "secretName": "acme-indexer", "di
             {"deletionPolicy": "Snapshot"},
             "spec.deletionPolicy Snapshot is not supported by this version: use Retain or Delete",
         ),
-        ({"backup": {"schedule": "0 3 * * *"}}, "spec.backup is not supported by this version: remove it"),
         (
             {"gate": PINNED},
             "spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout",

@@ -64,6 +64,11 @@ class TenantReason(StrEnum):
     SEARCHABLE = "Searchable"
     SEARCH_FAILED = "SearchFailed"
     NOT_CONFIGURED = "NotConfigured"
+    BACKED_UP = "BackedUp"
+    BACKUP_STALE = "BackupStale"
+    BACKUP_FAILED = "BackupFailed"
+    RESTORE_FAILED = "RestoreFailed"
+    RESTORED = "Restored"
     WAITING = "Waiting"
     DELETING = "Deleting"
 
@@ -307,6 +312,38 @@ class PreviousStatus(ApiModel):
     lacking: Annotated[int, Field(ge=0)] | None = None
 
 
+class BackupStatus(ApiModel):
+    """The newest whole backup.
+
+    Attributes:
+        id: its name in the artifact store, which `searchops restore --backup` takes.
+        at: when it was begun.
+        points: documents in it, tombstones included.
+        bytes: of its snapshots.
+    """
+
+    id: Annotated[str, Field(max_length=40)]
+    at: Timestamp
+    points: Annotated[int, Field(ge=0)] = 0
+    bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class ProofStatus(ApiModel):
+    """The last time that a backup was restored under a scratch name and counted.
+
+    Attributes:
+        id: the backup.
+        at: when.
+        points: documents that came back.
+        ok: whether they are those that were backed up.
+    """
+
+    id: Annotated[str, Field(max_length=40)]
+    at: Timestamp
+    points: Annotated[int, Field(ge=0)] = 0
+    ok: bool = True
+
+
 class SearchTenantStatus(ApiModel):
     """What the operator saw; `phase` is for people, code never branches on it."""
 
@@ -324,6 +361,8 @@ class SearchTenantStatus(ApiModel):
     access_digest: Digest | None = None
     access_renew_at: Timestamp | None = None
     access_secrets: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=32)] = ()
+    last_backup: BackupStatus | None = None
+    last_proof: ProofStatus | None = None
     conditions: Conditions = ()
 
 
