@@ -29,7 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def fleet() -> AsyncIterator[Fleet]:
     """A running platform with an empty namespace of merchants."""
-    environment = {"SEARCHOPS_CELL_SWEEP_MINUTES": SWEEP_MINUTES, "SEARCHOPS_RESYNC_MINUTES": RESYNC_MINUTES}
+    environment = {
+        "SEARCHOPS_CELL_SWEEP_MINUTES": SWEEP_MINUTES,
+        "SEARCHOPS_RESYNC_MINUTES": RESYNC_MINUTES,
+        "SEARCHOPS_BACKUP_SPREAD_MINUTES": "0",
+        "SEARCHOPS_BACKUP_ROUND_SECONDS": "1",
+    }
     platform = Platform(Sandbox(), environment=environment)
     timeout = aiohttp.ClientTimeout(total=60)
     async with platform, aiohttp.ClientSession(timeout=timeout) as session:
