@@ -12,6 +12,7 @@ import yaml
 
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeReindexJobs, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
+from searchops.adapters.kube_backup_jobs import KubeBackupJobs
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.api.meta import ObjectMeta
@@ -113,6 +114,7 @@ async def test_jobs_run_in_the_operators_namespace(operator: KubeApi) -> None:
     assert state is not None
     assert not state.complete
     assert await jobs.answers("build-1") == ()
+    assert await KubeBackupJobs(operator, SYSTEM, template=lambda _: None).runs() == ()
     await jobs.delete("build-1")
 
 
