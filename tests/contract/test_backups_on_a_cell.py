@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,7 @@ def test_a_backup_is_proved_and_brings_a_dropped_tenant_back(tenant: Tenant, sto
     backups = TenantBackups(prefix, tenant.fleet, "shop", "acme")
     before, rest = tenant.search(), tenant.rest
     theirs = rest.ok("POST", f"/collections/{tenant.collection}/snapshots?wait=true")
+    time.sleep(1.1)  # the server names snapshots by the second
     node = tenant.node([{"collection": tenant.collection, "access": "rw"}])
     result = take(backup_task(tenant, prefix), [node], backups)
     assert (result.points, result.ok) == (POINTS, True)

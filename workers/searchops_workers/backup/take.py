@@ -43,13 +43,18 @@ class Begun(ApiModel):
 
 
 class Made(ApiModel):
-    """Written as soon as a node has made a snapshot, so that whoever goes on knows it as this backup's."""
+    """Written as soon as a node has made a snapshot, so that whoever goes on knows it as this backup's.
+
+    Attributes:
+        shared: whether the server gave it a name that was there before, as it does within one second: it stays there.
+    """
 
     peer: str
     shards: tuple[int, ...]
     snapshot: str
     size: int
     checksum: str | None = None
+    shared: bool = False
     removed: bool = False
 
 
@@ -179,14 +184,15 @@ class _Taking:
         shards = tuple(sorted(seen.local))
         made = self._backups.document(backup, f"made-{number}.json", Made)
         if made is not None and (made.peer, made.shards) != (seen.peer, shards):
-            node.remove_snapshot(self._task.collection, made.snapshot)
+            _remove(node, self._task.collection, made)
             made = None
         part = self._backups.document(backup, f"node-{number}.json", SnapshotPart)
         stored = made is not None and part is not None and (part.snapshot, part.shards) == (made.snapshot, shards)
         if part is not None and stored and self._backups.size_of(backup, file) == part.size:
             return Held(number, part)
-        snapshot = self._there(node, made) if made is not None else None
+        snapshot = _there(node, self._task.collection, made) if made is not None else None
         if snapshot is None:
+            known = {each.name for each in node.snapshots(self._task.collection)}
             snapshot = node.snapshot(self._task.collection)
             fresh = Made(
                 peer=seen.peer,
@@ -194,6 +200,7 @@ class _Taking:
                 snapshot=snapshot.name,
                 size=snapshot.size,
                 checksum=snapshot.checksum,
+                shared=snapshot.name in known,
             )
             self._backups.write(backup, f"made-{number}.json", fresh)
         with node.download(self._task.collection, snapshot.name) as pieces:
@@ -203,11 +210,6 @@ class _Taking:
         )
         self._backups.write(backup, f"node-{number}.json", part)
         return Held(number, part)
-
-    def _there(self, node: CellNode, made: Made) -> Snapshot | None:
-        """The snapshot that an earlier try of this backup made, where the server has it still, unchanged."""
-        wanted = Snapshot(made.snapshot, made.size, made.checksum)
-        return next((each for each in node.snapshots(self._task.collection) if each == wanted), None)
 
     def _unmoved(self, before: dict[int, Shards], held: Sequence[Held], every: frozenset[int]) -> None:
         for one in held:
@@ -304,9 +306,21 @@ def _clean(task: BackupTask, nodes: Sequence[CellNode], backups: TenantBackups, 
         if made is None or made.removed:
             continue
         try:
-            node.remove_snapshot(collection, made.snapshot)
+            _remove(node, collection, made)
         except BackupError as error:
             left.append(f"{made.snapshot} ({error})")
             continue
         backups.write(task.id, f"made-{number}.json", made.model_copy(update={"removed": True}))
     return ", ".join(left)
+
+
+def _there(node: CellNode, collection: str, made: Made) -> Snapshot | None:
+    """The snapshot that this backup made, where the server has it still, unchanged."""
+    wanted = Snapshot(made.snapshot, made.size, made.checksum)
+    return next((each for each in node.snapshots(collection) if each == wanted), None)
+
+
+def _remove(node: CellNode, collection: str, made: Made) -> None:
+    """Remove from the server what this backup made, and nothing else that has come to bear its name."""
+    if not made.shared and _there(node, collection, made) is not None:
+        node.remove_snapshot(collection, made.snapshot)

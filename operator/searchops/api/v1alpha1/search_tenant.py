@@ -68,7 +68,6 @@ class TenantReason(StrEnum):
     BACKUP_STALE = "BackupStale"
     BACKUP_FAILED = "BackupFailed"
     RESTORE_FAILED = "RestoreFailed"
-    RESTORED = "Restored"
     WAITING = "Waiting"
     DELETING = "Deleting"
 

@@ -51,6 +51,7 @@ class FakeCell:
         placed: node -> shards that are placed on it.
         fault: asked before and after each request's effect; may raise.
         requests: method and path of each.
+        stamp: the second in which every snapshot is made, where all shall have one name.
     """
 
     placed: dict[int, set[int]]
@@ -61,6 +62,7 @@ class FakeCell:
     fault: Callable[[str, str, str], None] = lambda when, method, path: None
     requests: list[tuple[str, str]] = field(default_factory=list)
     made: int = 0
+    stamp: str = ""
     cut: bool = False
     loses: int = 0
 
@@ -155,7 +157,7 @@ class FakeCell:
                     "shards": {str(shard): found.shards[shard] for shard in sorted(self.placed[node])},
                 }
             ).encode()
-            made = f"{name}-{node}-{self.made}.snapshot"
+            made = f"{name}-{node}-{self.stamp or self.made}.snapshot"
             held[made] = content
             return 200, _described(made, content)
         wanted = rest.removeprefix("snapshots/")

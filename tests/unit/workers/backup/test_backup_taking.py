@@ -86,6 +86,24 @@ def test_a_transfer_that_is_cut_keeps_nothing_and_is_made_up_for(prefix: str) ->
     assert cell.left() == []
 
 
+def test_a_name_that_another_snapshot_bears_too_stays_on_the_server(prefix: str) -> None:
+    cell = fake.FakeCell.with_tenant()
+    cell.stamp = "2026-11-24-03-10-00"
+    name = f"{fake.COLLECTION}-0-{cell.stamp}.snapshot"
+    cell.snapshots[0][name] = b"made by a person in the same second"
+    assert run(cell, prefix).is_complete
+    assert cell.left() == [name], "made in the same second, it bears the name of somebody else's"
+    cell.snapshots[0].pop(name)
+
+    def overwrite(when: str, method: str, path: str) -> None:
+        if (when, method) == ("after", "GET") and path.endswith(".snapshot"):
+            cell.snapshots[0][name] = b"made by a person a moment later"
+
+    cell.fault = overwrite
+    assert run(cell, prefix, "20261125T030000Z").is_complete
+    assert cell.snapshots[0][name] == b"made by a person a moment later"
+
+
 def test_writes_meanwhile_are_told_as_a_range(prefix: str) -> None:
     cell = fake.FakeCell.with_tenant()
 
