@@ -153,6 +153,22 @@ class ObjectReader(Protocol):
         ...
 
 
+class NamespaceLabels(Protocol):
+    """The label `searchops.dev/protected` of namespaces."""
+
+    async def labelled(self) -> Mapping[str, str]:
+        """Its value by namespace, for every namespace that carries it."""
+        ...
+
+    async def protect(self, namespace: str) -> None:
+        """Set it as ours where it is not there; Conflict where the namespace was changed meanwhile."""
+        ...
+
+    async def release(self, namespace: str) -> None:
+        """Remove it where it is ours; Conflict where the namespace was changed meanwhile."""
+        ...
+
+
 class AccessSecrets(Protocol):
     """Secrets with tenants' tokens."""
 
@@ -169,7 +185,10 @@ class AccessSecrets(Protocol):
         data: Mapping[str, str],
         annotations: Mapping[str, str],
     ) -> None:
-        """Create or replace a Secret of ours; one that is not ours raises Terminal, one that was changed Conflict."""
+        """Create or replace a Secret of ours, or of a former tenant of the same name (annotation searchops.dev/tenant).
+
+        One that is not ours raises Terminal, one that was changed Conflict.
+        """
         ...
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:

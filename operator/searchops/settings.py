@@ -29,6 +29,8 @@ class OperatorSettings(BaseSettings):
         resync_minutes: how often every model and ReindexJob is looked at.
         tenant_resync_minutes: how often every tenant is looked at whole, its Secrets and a query with its token too.
         drift_minutes: how often each cell is read in bulk; tenants that differ are looked at within this.
+        reclaim: Namespace gives data back to a tenant in the very namespace that it was deleted from; Fleet in any of
+            that name, for disaster recovery.
         gateway_url: address that access Secrets give to merchants' clients.
         backup_pod_template: PodTemplate of backups' and restore proofs' Jobs.
         backup_spread_minutes: tenants of one schedule start this far apart at most, by uid.
@@ -49,6 +51,7 @@ class OperatorSettings(BaseSettings):
     allow_file_uris: bool = False
     source_prefixes: tuple[str, ...] = ()
     catalogue_prefixes: tuple[str, ...] = ()
+    reclaim: Literal["Namespace", "Fleet"] = "Namespace"
     gateway_url: str = ""
     token_lifetime_days: Annotated[int, Field(ge=1, le=365)] = 30
     binding_settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0

@@ -243,6 +243,27 @@ async def test_the_operator_writes_no_other_secrets(operator: KubernetesApi, api
         await api.delete(f"{path}/theirs")
 
 
+async def test_the_operator_changes_one_label_of_a_namespace_and_nothing_else(
+    operator: KubernetesApi, api: KubernetesApi
+) -> None:
+    path = f"/api/v1/namespaces/{MERCHANTS}"
+    says = "no more of a namespace than its label searchops.dev/protected"
+    for change in (
+        {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
+        {"labels": {"kubernetes.io/metadata.name": None}},
+        {"labels": {"searchops.dev/protected": "tenants", "other": "x"}},
+        {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "a=b"}},
+        {"finalizers": ["example.com/stay"]},
+    ):
+        with pytest.raises(ApiError, match=says):
+            await operator.patch(path, {"metadata": change})
+    for value in ("tenants", None):
+        await operator.patch(path, {"metadata": {"labels": {"searchops.dev/protected": value}}})
+        assert (await api.get(path))["metadata"]["labels"].get("searchops.dev/protected") == value
+    await api.patch(path, {"metadata": {"labels": {"other": "x"}}})
+    await api.patch(path, {"metadata": {"labels": {"other": None}}})
+
+
 async def test_no_policy_has_a_type_error(api: KubernetesApi, policies: ControlPlane) -> None:
     """The API server type-checks each expression against the schemas it matches."""
     ours: list[Json] = []
@@ -254,7 +275,7 @@ async def test_no_policy_has_a_type_error(api: KubernetesApi, policies: ControlP
         await asyncio.sleep(0.1)
     else:
         pytest.fail("the API server has not type-checked the policies within ten seconds")
-    assert len(ours) == 7
+    assert len(ours) == 8
     warnings = {
         item["metadata"]["name"]: warning
         for item in ours

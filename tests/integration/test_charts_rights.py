@@ -14,6 +14,7 @@ from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeRein
 from searchops.adapters.kube_api import KubeApi
 from searchops.adapters.kube_backup_jobs import KubeBackupJobs
 from searchops.adapters.kube_jobs import KubeJobs
+from searchops.adapters.kube_namespaces import KubeNamespaceLabels
 from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.api.meta import ObjectMeta
 from searchops.api.v1alpha1 import ReindexJob
@@ -103,6 +104,23 @@ async def test_access_secrets_are_written_and_removed_by_name(operator: KubeApi)
     assert await secrets.read(MERCHANTS, "storefront") is None
 
 
+async def test_a_namespace_is_labelled_and_released(operator: KubeApi, api: KubernetesApi) -> None:
+    labels, path = KubeNamespaceLabels(operator), f"/api/v1/namespaces/{MERCHANTS}"
+    for _ in range(2):
+        await labels.protect(MERCHANTS)
+    assert await labels.labelled() == {MERCHANTS: "tenants"}
+    for _ in range(2):
+        await labels.release(MERCHANTS)
+    assert await labels.labelled() == {}
+    await api.patch(path, {"metadata": {"labels": {"searchops.dev/protected": "kaisa"}}})
+    await labels.protect(MERCHANTS)
+    await labels.release(MERCHANTS)
+    assert await labels.labelled() == {MERCHANTS: "kaisa"}
+    await api.patch(path, {"metadata": {"labels": {"searchops.dev/protected": None}}})
+    await labels.protect("not-there")
+    await labels.release("not-there")
+
+
 async def test_jobs_run_in_the_operators_namespace(operator: KubeApi) -> None:
     jobs = KubeJobs(operator, SYSTEM, template=lambda _: None)
     container = {"name": "worker", "image": "none"}
@@ -162,6 +180,7 @@ def reviews(verdict: str) -> list[tuple[str, str, str, str, str]]:
         *(("", "secrets", verb, MERCHANTS, "") for verb in ("get", "create", "patch", "delete")),
         *(("", "secrets", verb, SYSTEM, "") for verb in ("list", "watch")),
         ("", "namespaces", "get", "", "kube-system"),
+        *(("", "namespaces", verb, "", "") for verb in ("list", "patch")),
         ("events.k8s.io", "events", "create", MERCHANTS, ""),
         *(("batch", "jobs", verb, SYSTEM, "") for verb in ("get", "list", "watch", "create", "delete")),
         *(("", "podtemplates", verb, SYSTEM, "") for verb in ("list", "watch")),
@@ -176,7 +195,7 @@ def reviews(verdict: str) -> list[tuple[str, str, str, str, str]]:
         ("searchops.dev", "searchtenants", "delete", MERCHANTS, ""),
         ("searchops.dev", "searchtenants", "update", MERCHANTS, ""),
         ("searchops.dev", "embeddingmodels", "delete", "", ""),
-        ("", "namespaces", "list", "", ""),
+        *(("", "namespaces", verb, "", "") for verb in ("create", "update", "delete", "watch")),
         ("", "pods", "create", SYSTEM, ""),
         ("", "pods/exec", "create", SYSTEM, ""),
         ("", "pods", "list", MERCHANTS, ""),

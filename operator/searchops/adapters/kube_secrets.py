@@ -16,6 +16,7 @@ ACCESS_SECRET_TYPE = "searchops.dev/access"  # noqa: S105 - a Secret's type
 OWNER_UID = "searchops.dev/owner-uid"
 INPUTS_DIGEST = "searchops.dev/inputs-digest"
 RENEW_AT = "searchops.dev/renew-at"
+TENANT = "searchops.dev/tenant"
 
 
 class KubeAccessSecrets:
@@ -38,7 +39,7 @@ class KubeAccessSecrets:
         data: Mapping[str, str],
         annotations: Mapping[str, str],
     ) -> None:
-        """Create, or patch one whose type and owner are ours.
+        """Create, or patch one whose type and owner are ours, or were a former tenant's of the same name.
 
         Raises:
             Terminal: the name is taken by something that is not ours.
@@ -57,7 +58,7 @@ class KubeAccessSecrets:
             found = await self._api.get(_path(namespace, name))
             if found is None:
                 raise Transient(f"Secret {namespace}/{name} came and went; it is tried again") from error
-            if not _ours(found, owner["uid"]):
+            if not _state(found).held_by(ACCESS_SECRET_TYPE, owner["uid"], annotations.get(TENANT, "")):
                 raise Terminal(
                     "SecretConflict",
                     f"Secret {namespace}/{name} is not ours (type {found.get('type')}); choose another name",
@@ -98,4 +99,5 @@ def _state(found: Mapping[str, Any]) -> AccessSecretState:
         inputs_digest=annotations.get(INPUTS_DIGEST, ""),
         renew_at=annotations.get(RENEW_AT, ""),
         token=token,
+        tenant=annotations.get(TENANT, ""),
     )

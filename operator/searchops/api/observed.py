@@ -209,7 +209,11 @@ class SearchProbe:
 
 @dataclass(frozen=True, slots=True)
 class AccessSecretState:
-    """A Secret under the name of an access entry."""
+    """A Secret under the name of an access entry.
+
+    Attributes:
+        tenant: name of the tenant that it was written for: where that one is gone, its successor takes the Secret over.
+    """
 
     name: str
     type: str
@@ -217,6 +221,11 @@ class AccessSecretState:
     inputs_digest: str
     renew_at: str
     token: str = field(default="", repr=False)
+    tenant: str = ""
+
+    def held_by(self, type_: str, uid: str, tenant: str) -> bool:
+        """Whether it is this object's, or a former one's of its very name: the API server keeps one under a name."""
+        return self.type == type_ and (self.owner_uid == uid or self.tenant == tenant != "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.api.v1alpha1.search_tenant import AccessEntry
+    from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.controllers.tenant_backups import BackupRecords
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantPlan, TenantSettings
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from searchops.runtime.status import StatusWriter
 
 __all__ = ["TenantController", "TenantPorts"]
+
+logger = logging.getLogger(__name__)
 
 NOT_DDL = (
     act.AddFinalizer,
@@ -55,6 +59,7 @@ class TenantController:
     Args:
         lease_left: seconds for which this process is certainly the only one that acts.
         records: what is known of the tenants' backups.
+        protection: looks after the label of the tenant's namespace at the end of each pass.
     """
 
     def __init__(
@@ -71,7 +76,9 @@ class TenantController:
         clock: Callable[[], datetime],
         lease_left: Callable[[], float],
         records: BackupRecords | None = None,
+        protection: NamespaceProtection | None = None,
     ) -> None:
+        self._protection = protection
         self._ports = ports
         self._settings = settings
         self._tenants = tenants
@@ -89,6 +96,7 @@ class TenantController:
         if cached is None:
             self._gatherer.forget(key)
             self._lanes.forget(key)
+            await self._protect(key)
             return Result.done()
         try:
             tenant = self._tenants.typed(key)
@@ -102,7 +110,20 @@ class TenantController:
             raise
         if plan.status is not None:
             await self._status.write_if_changed(cached, plan.status.to_wire())
+        await self._protect(key)
         return Result.done() if plan.requeue_after is None else Result.after(plan.requeue_after)
+
+    async def _protect(self, key: Key) -> None:
+        """The label of the namespace; a refusal is logged, since search goes on without it."""
+        if self._protection is None:
+            return
+        try:
+            await self._protection.look(key.namespace)
+        except (Terminal, NotReady) as error:
+            logger.warning(
+                "the namespace of a tenant could not be labelled; its deletion is not refused",
+                extra={"tenant_namespace": key.namespace, "error": error.message},
+            )
 
     async def on_terminal(self, key: Key, error: Terminal) -> None:
         """A terminal error as the Ready condition and an event."""

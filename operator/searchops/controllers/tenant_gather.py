@@ -19,6 +19,7 @@ from searchops.planning import tenant_facts as act
 from searchops.planning.binding_state import count_key, read_bindings
 from searchops.planning.names import alias_name, generation_of, side_alias
 from searchops.planning.tenant_access import token_claims
+from searchops.planning.tenant_adoption import adoption_of
 from searchops.runtime.key import Key
 
 if TYPE_CHECKING:
@@ -95,8 +96,11 @@ class TenantGatherer:
         if claimed is None:
             states = await self._every(directory)
             own = Key(tenant.metadata.namespace, tenant.metadata.name)
-            return replace(facts, cells=states, grants=self._grants.counted(own, states))
+            held = await self._held(tenant, states)
+            return replace(facts, cells=states, held=held, grants=self._grants.counted(own, states))
         registration = directory.get(claimed)
+        if registration is None and tenant.metadata.deletion_timestamp is not None:
+            return replace(facts, secrets=await self._secrets(tenant))
         if registration is None:
             return facts
         state = await self._ports.cells.survey(registration)
@@ -108,7 +112,7 @@ class TenantGatherer:
         if not state.reachable:
             return facts
         owner = planner.owner_of(tenant, facts, self._settings)
-        collections = await self._collections(registration, state, owner.alias)
+        collections = await self._collections(registration, state, owner.alias, adoption_of(tenant))
         facts = replace(facts, collections=collections)
         current = next((item for item in collections if item.name == state.aliases.get(owner.alias)), None)
         if current is None or not owner.owns(current) or tenant.metadata.deletion_timestamp is not None:
@@ -168,11 +172,29 @@ class TenantGatherer:
         except ValidationError:
             return None
 
-    async def _collections(self, cell: CellRegistration, state: CellState, alias: str) -> tuple[CollectionState, ...]:
+    async def _held(
+        self, tenant: SearchTenant, states: tuple[CellState, ...]
+    ) -> dict[str, tuple[CollectionState, ...]]:
+        """What stands under the tenant's name in any cell: looked at before it is placed."""
+        alias = alias_name(self._settings.fleet, tenant.metadata.namespace, tenant.metadata.name)
+        found = {}
+        for state in states:
+            if state.reachable:
+                items = await self._collections(state.registration, state, alias, adoption_of(tenant))
+                if items:
+                    found[state.name] = items
+        return found
+
+    async def _collections(
+        self, cell: CellRegistration, state: CellState, alias: str, adopts: str | None
+    ) -> tuple[CollectionState, ...]:
+        """Every generation, what the tenant's names point to, and what it would adopt or has adopted."""
         names = list(self._generations.of(state, alias))
-        target = state.aliases.get(alias)
-        if target is not None and target not in names:
-            names.append(target)
+        targets = [state.aliases.get(name) for name in (alias, side_alias(alias, 0), side_alias(alias, 1))]
+        targets.append(adopts if adopts in state.collections else None)
+        for target in targets:
+            if target is not None and target not in names:
+                names.append(target)
         found = [await self._ports.cells.describe(cell, name) for name in names]
         return tuple(item for item in found if item is not None)
 

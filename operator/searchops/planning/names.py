@@ -12,10 +12,13 @@ MAX_ALIAS = 200
 FINALIZER = "searchops.dev/finalizer"
 CELL_ANNOTATION = "searchops.dev/cell"
 ABANDON_ANNOTATION = "searchops.dev/abandon"
+ADOPT_ANNOTATION = "searchops.dev/adopt"
 APPROVE_ANNOTATION = "searchops.dev/approve"
 RETRY_ANNOTATION = "searchops.dev/retry"
 PAUSE_ANNOTATION = "searchops.dev/pause"
 ROLLBACK_ANNOTATION = "searchops.dev/rollback"
+PROTECTED_BY_TENANTS = "tenants"
+"""The label's value where the operator set it; any other is a person's own."""
 WORKER_FOR_LABEL = "searchops.dev/worker-for"
 OWNER_KIND_LABEL = "searchops.dev/owner-kind"
 OWNER_UID_LABEL = "searchops.dev/owner-uid"
@@ -39,6 +42,9 @@ KEY_DELETED_AT = "searchops.dev/deleted-at"
 KEY_DROP_AFTER = "searchops.dev/drop-after"
 KEY_POLICY = "searchops.dev/policy"
 KEY_RESTORED = "searchops.dev/restored"
+KEY_FORMER_UID = "searchops.dev/former-uid"
+KEY_WAS_LIVE = "searchops.dev/was-live"
+KEY_ADOPTED = "searchops.dev/adopted"
 
 _PHYSICAL = re.compile(r"^(?P<alias>[^@]+)@g(?P<generation>0|[1-9][0-9]*)$")
 _MODEL = re.compile(r"^(?P<model>[a-z0-9]([-a-z0-9]*[a-z0-9])?)-r(?P<number>[0-9]+)-(?P<digest>[0-9a-f]{8})$")

@@ -51,11 +51,12 @@ def place(
     alias: str,
     grants: Mapping[str, int],
     identity_ok: Mapping[str, bool],
+    holders: Sequence[str] = (),
 ) -> Placed | NotPlaced:
     """Choose a cell for a tenant that has neither annotation nor status.
 
-    An alias of our name in any cell *is* the tenant's cell (a restore, a cluster move), and while a matching cell has
-    not answered nothing is placed: the alias may be there.
+    An alias of our name in any cell *is* the tenant's cell (a restore, a cluster move), and so is a cell that holds
+    data which the tenant may take back. While a matching cell has not answered nothing is placed: either may be there.
 
     Args:
         selector: which cells are allowed.
@@ -63,11 +64,14 @@ def place(
         alias: the tenant's public name.
         grants: placements per cell that no read shows yet.
         identity_ok: whether the cell's identity is ours (or unclaimed).
+        holders: cells with data of the tenant that no alias shows, best first.
     """
     cells = sorted(cells, key=lambda cell: cell.name)
     owners = [cell.name for cell in cells if cell.reachable and alias in cell.aliases]
     if owners:
         return Placed(owners[0])
+    if holders:
+        return Placed(holders[0])
     matching = [cell for cell in cells if selector.matches(dict(cell.registration.labels))]
     if not matching:
         return NotPlaced(

@@ -17,10 +17,10 @@ from searchops.planning.conditions import Finding, no, unknown
 from searchops.planning.names import (
     CELL_ANNOTATION,
     FINALIZER,
+    KEY_ADOPTED,
     KEY_DELETED_AT,
-    KEY_PENDING,
-    KEY_PREVIOUS,
     KEY_RATES,
+    KEY_WAS_LIVE,
     collection_name,
     generation_of,
 )
@@ -36,6 +36,7 @@ from searchops.planning.schema import (
     side_of,
 )
 from searchops.planning.tenant_access import plan_access
+from searchops.planning.tenant_adoption import adoptable_on, plan_adoption
 from searchops.planning.tenant_binding import plan_binding
 from searchops.planning.tenant_deletion import plan_deletion
 from searchops.planning.tenant_facts import (
@@ -51,6 +52,7 @@ from searchops.planning.tenant_facts import (
     TenantPlan,
     TenantSettings,
 )
+from searchops.planning.tenant_reclaim import live_generation, named_sides, number_of, plan_reclaim, reclaimable
 from searchops.planning.tenant_report import CELL_RETRY_SECONDS, failed, placed, report, status_with, unready
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
     if claimed is None or FINALIZER not in tenant.metadata.finalizers:
         if tenant.spec.paused:
             return _paused_before(tenant, "the tenant is not placed", now)
-        return _place(tenant, facts, owner, claimed, now)
+        return _place(tenant, facts, settings, owner, claimed, now)
     if facts.restored is not None and not tenant.spec.paused:
         message = (
             f"{owner.alias} was restored onto cell {facts.restored}, which is its cell from now on; it was {claimed}"
@@ -131,8 +133,6 @@ def unsupported_fields(spec: SearchTenantSpec) -> tuple[str, ...]:
     found = []
     if spec.isolation != "Collection":
         found.append(f"spec.isolation {spec.isolation} is not supported by this version: use Collection")
-    if spec.deletion_policy == "Snapshot":
-        found.append("spec.deletionPolicy Snapshot is not supported by this version: use Retain or Delete")
     if spec.backup is not None and spec.isolation != "Collection":
         found.append(
             f"spec.backup with spec.isolation {spec.isolation} is not supported by this version: snapshots are of "
@@ -153,13 +153,25 @@ def _paused_before(tenant: SearchTenant, what: str, now: datetime) -> TenantPlan
     return unready(tenant, now, TenantReason.PAUSED, message, phase="Paused")
 
 
-def _place(tenant: SearchTenant, facts: TenantFacts, owner: Owner, claimed: str | None, now: datetime) -> TenantPlan:
+def _place(
+    tenant: SearchTenant,
+    facts: TenantFacts,
+    settings: TenantSettings,
+    owner: Owner,
+    claimed: str | None,
+    now: datetime,
+) -> TenantPlan:
     known = claimed or tenant.status.cell
     if known is not None:
         return TenantPlan((AddFinalizer(known),), None, 0.0)
     ours = {cell.name: cell.identity in (None, _expected(cell, facts.identity)) for cell in facts.cells}
     outcome = place(
-        tenant.spec.placement.cell_selector, facts.cells, alias=owner.alias, grants=facts.grants, identity_ok=ours
+        tenant.spec.placement.cell_selector,
+        facts.cells,
+        alias=owner.alias,
+        grants=facts.grants,
+        identity_ok=ours,
+        holders=_holders(tenant, facts, settings, owner, ours, now),
     )
     if isinstance(outcome, NotPlaced):
         reason = TenantReason.NO_MATCHING_CELL if outcome.no_match else TenantReason.NO_CAPACITY
@@ -169,6 +181,25 @@ def _place(tenant: SearchTenant, facts: TenantFacts, owner: Owner, claimed: str 
         status = status_with(tenant, findings, now, phase="Pending")
         return TenantPlan((), status, PLACEMENT_RETRY_SECONDS)
     return TenantPlan((AddFinalizer(outcome.cell),), None, 0.0)
+
+
+def _holders(
+    tenant: SearchTenant,
+    facts: TenantFacts,
+    settings: TenantSettings,
+    owner: Owner,
+    ours: dict[str, bool],
+    now: datetime,
+) -> tuple[str, ...]:
+    """Cells of ours with data that the tenant may take back, the latest first, then one whose collection it adopts."""
+    found = []
+    for name, collections in facts.held.items():
+        mine = tuple(item for item in collections if owner.owns(item))
+        back = mine or reclaimable(tenant, owner, collections, settings, now)
+        if back and ours.get(name, False):
+            found.append((max(item.metadata.get(KEY_DELETED_AT, "~") for item in back), name))
+    holders = [name for _, name in sorted(found, reverse=True)]
+    return (*holders, *(cell.name for cell in facts.cells if ours[cell.name] and adoptable_on(tenant, cell)))
 
 
 def _expected(cell: CellState, identity: CellIdentity) -> CellIdentity:
@@ -215,13 +246,16 @@ def _on_cell(
     profile: RetrievalProfile,
     now: datetime,
 ) -> TenantPlan:
+    taken = plan_reclaim(tenant, facts, settings, owner, cell, now)
+    if taken is not None:
+        return _paused_before(tenant, "its data is not taken back", now) if tenant.spec.paused else taken
     target = cell.aliases.get(owner.alias)
     current = next((item for item in facts.collections if item.name == target), None)
     conflict = _foreign_alias(facts, owner, cell)
     if conflict is not None:
         return unready(tenant, now, TenantReason.CONFLICT, conflict, phase="Degraded", requeue=60.0)
     if current is None:
-        return _provision(tenant, facts, owner, profile, now)
+        return _provision(tenant, facts, owner, cell, profile, now)
     state = read_bindings(current)
     if state is None:
         message = (
@@ -235,7 +269,7 @@ def _on_cell(
     schema = _schema_findings(current, difference)
     if tenant.spec.paused:
         return report(tenant, facts, owner, cell, current, state, schema, now, paused=True)
-    actions = _mend(owner, cell, current, difference)
+    actions = _mend(facts, owner, cell, current, difference)
     access_actions, access_findings, access_status = plan_access(tenant, facts, settings, owner, cell, now)
     if actions or access_actions:
         return TenantPlan((*actions, *access_actions), None, 0.0)
@@ -264,16 +298,26 @@ def _foreign_alias(facts: TenantFacts, owner: Owner, cell: CellState) -> str | N
 
 
 def _mend(
-    owner: Owner, cell: CellState, current: CollectionState, difference: SchemaDifference
+    facts: TenantFacts, owner: Owner, cell: CellState, current: CollectionState, difference: SchemaDifference
 ) -> tuple[TenantAction, ...]:
-    """What can be put right in place."""
-    actions: list[TenantAction] = [CreateIndex(current.name, field, kind) for field, kind in difference.missing_indexes]
+    """What can be put right in place; an adopted collection that does not fit gets its side and nothing else."""
+    actions: list[TenantAction] = []
+    foreign = KEY_ADOPTED in current.metadata and bool(difference.rebuild)
+    if not foreign:
+        actions += [CreateIndex(current.name, field, kind) for field, kind in difference.missing_indexes]
     side = side_of(owner.alias, generation_of(owner.alias, current.name) or 1)
     if cell.aliases.get(side) != current.name:
         actions.append(PointAlias(side, current.name))
-    if difference.strict is not None or difference.rates is not None:
-        values = ((KEY_RATES, difference.rates),) if difference.rates is not None else ()
-        actions.append(PatchCollection(current.name, values, difference.strict))
+    mine = _mine(facts, owner)
+    live = next((number for number, item in mine.items() if item.name == current.name), None)
+    if live is not None:
+        actions += [action for action in named_sides(owner, live, mine) if action.alias not in cell.aliases]
+    values: dict[str, str | None] = {KEY_RATES: difference.rates} if difference.rates is not None else {}
+    if KEY_WAS_LIVE in current.metadata:
+        values[KEY_WAS_LIVE] = None
+    strict = None if foreign else difference.strict
+    if strict is not None or values:
+        actions.append(PatchCollection(current.name, tuple(sorted(values.items())), strict))
     return tuple(actions)
 
 
@@ -284,16 +328,18 @@ def _schema_findings(current: CollectionState, difference: SchemaDifference) -> 
     return (no("SchemaInSync", TenantReason.REBUILD_REQUIRED, message),)
 
 
+def _mine(facts: TenantFacts, owner: Owner) -> dict[int, CollectionState]:
+    """The tenant's own generations that carry no note of a deletion."""
+    own = [item for item in facts.collections if owner.owns(item) and KEY_DELETED_AT not in item.metadata]
+    numbered = {number_of(owner, item): item for item in own}
+    return {number: item for number, item in numbered.items() if number is not None}
+
+
 def _provision(
-    tenant: SearchTenant, facts: TenantFacts, owner: Owner, profile: RetrievalProfile, now: datetime
+    tenant: SearchTenant, facts: TenantFacts, owner: Owner, cell: CellState, profile: RetrievalProfile, now: datetime
 ) -> TenantPlan:
     """Create what is missing; a collection that was there and is gone is never silently created empty."""
-    generations = {generation_of(owner.alias, item.name): item for item in facts.collections}
-    mine = {
-        number: item
-        for number, item in generations.items()
-        if number is not None and owner.owns(item) and KEY_DELETED_AT not in item.metadata
-    }
+    mine = _mine(facts, owner)
     if not mine and tenant.status.collection is not None:
         message = (
             f"collection {tenant.status.collection} was there and is gone from cell {tenant.status.cell}; restore "
@@ -307,16 +353,20 @@ def _provision(
     if tenant.spec.paused:
         return _paused_before(tenant, "its collection is not there or not published", now)
     if mine:
-        number = _live_generation(tenant, owner, mine)
+        number = live_generation(tenant.status.collection, mine)
         found = mine[number]
         missing = [
             CreateIndex(found.name, field, kind)
             for field, kind in indexes_of(tenant.spec)
-            if found.indexes.get(field) != kind
+            if found.indexes.get(field) != kind and KEY_ADOPTED not in found.metadata
         ]
-        aliases = (PointAlias(side_of(owner.alias, number), found.name), PointAlias(owner.alias, found.name))
-        return TenantPlan((*missing, *aliases), None, 0.0)
-    number = 1 + max((n for n in generations if n is not None), default=0)
+        sides = (PointAlias(side_of(owner.alias, number), found.name), *named_sides(owner, number, mine))
+        return TenantPlan((*missing, *sides, PointAlias(owner.alias, found.name)), None, 0.0)
+    adopted = plan_adoption(tenant, facts, owner, cell, profile, now)
+    if adopted is not None:
+        return adopted
+    taken = [generation_of(owner.alias, item.name) for item in facts.collections]
+    number = 1 + max((n for n in taken if n is not None), default=0)
     side = side_of(owner.alias, number)
     binding = lexical_binding(tenant.spec, profile, side, now)
     design = collection_design(tenant, owner, number, binding)
@@ -324,21 +374,5 @@ def _provision(
     actions: list[TenantAction] = [CreateCollection(design)]
     actions += [CreateIndex(name, field, kind) for field, kind in design.indexes]
     actions += [PointAlias(side, name), PointAlias(owner.alias, name)]
-    actions.append(EmitEvent("Provisioned", f"{name} on cell {facts.cell.name if facts.cell else '?'}"))
+    actions.append(EmitEvent("Provisioned", f"{name} on cell {cell.name}"))
     return TenantPlan(tuple(actions), None, 0.0)
-
-
-def _live_generation(tenant: SearchTenant, owner: Owner, mine: dict[int, CollectionState]) -> int:
-    """Which generation was published: the one that the status names, else the newest that no rebuild was filling."""
-    for number, item in mine.items():
-        if item.name == tenant.status.collection:
-            return number
-    filling = set()
-    for number, item in mine.items():
-        state = read_bindings(item)
-        following = mine.get(number + 1)
-        pending = state.pending if state is not None else None
-        if pending is not None and following is not None and pending.side == side_of(owner.alias, number + 1):
-            switched = KEY_PREVIOUS in following.metadata and KEY_PENDING not in following.metadata
-            filling |= set() if switched else {number + 1}
-    return max(set(mine) - filling)

@@ -80,7 +80,7 @@ def plan_access(
     for entry in tenant.spec.access:
         digest = inputs_digest(entry, owner, cell, settings)
         found = facts.secrets.get(entry.secret_name)
-        if found is not None and (found.type != ACCESS_SECRET_TYPE or found.owner_uid != owner.uid):
+        if found is not None and not found.held_by(ACCESS_SECRET_TYPE, owner.uid, owner.name):
             conflicts.append(f"{entry.secret_name} (type {found.type})")
         elif found is None or found.inputs_digest != digest or _due(found.renew_at, now):
             actions.append(WriteAccessSecret(entry, digest))

@@ -15,6 +15,7 @@ from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.binding_state import BindingContext, BindingState, BindingStep, read_bindings
 from searchops.planning.conditions import Finding, no, unknown, yes
 from searchops.planning.names import (
+    KEY_ADOPTED,
     KEY_BINDING,
     KEY_DELETED_AT,
     KEY_PENDING,
@@ -206,9 +207,10 @@ def _leftovers(context: BindingContext) -> tuple[TenantAction, ...]:
     state = context.state
     named = {item.vector for item in (state.binding, state.pending, state.previous) if item is not None}
     sides = {item.side for item in (state.pending, state.previous) if item is not None and item.side}
-    actions: list[TenantAction] = [
-        RemoveVector(context.current.name, vector) for vector in sorted(context.current.dense) if vector not in named
-    ]
+    unnamed = [vector for vector in sorted(context.current.dense) if vector not in named]
+    if KEY_ADOPTED in context.current.metadata:
+        unnamed = []  # those were there before the tenant
+    actions: list[TenantAction] = [RemoveVector(context.current.name, vector) for vector in unnamed]
     for collection in context.facts.collections:
         number = generation_of(context.owner.alias, collection.name)
         if collection.name == context.current.name or number is None or not context.owner.owns(collection):

@@ -1,6 +1,7 @@
 """Deletion: the finalizer never waits for time. Alias off, Secrets as the policy says, a note on the collection, done.
 
-What is past its ``drop-after`` is dropped later by the cell's sweep, after a live GET shows that nobody has the name.
+What is past its ``drop-after`` is dropped later by the cell's sweep, after a live GET shows that nobody has the name,
+and with the policy Snapshot after a verified snapshot of it is stored. What was adopted is kept whatever the policy.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from searchops.planning.names import (
     ABANDON_ANNOTATION,
     ACCESS_SECRET_TYPE,
     FINALIZER,
+    KEY_ADOPTED,
     KEY_BINDING,
     KEY_DELETED_AT,
     KEY_DROP_AFTER,
@@ -22,6 +24,7 @@ from searchops.planning.names import (
     KEY_NAME,
     KEY_NAMESPACE,
     KEY_POLICY,
+    KEY_WAS_LIVE,
 )
 from searchops.planning.tenant_facts import (
     DeleteAccessSecret,
@@ -71,14 +74,15 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
     actions: list[TenantAction] = []
     if tenant.status.rebuild is not None:
         actions.append(DeleteReindexJob(tenant.status.rebuild.reindex_job))
-    retain = tenant.spec.deletion_policy != "Delete" or tenant.spec.deletion_protection
+    retain = tenant.spec.deletion_policy == "Retain" or tenant.spec.deletion_protection
     if cell is not None and not trouble:
         actions += _on_cell(tenant, facts, owner, now, retain=retain)
     if not retain:
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
         owned = [name for name in sorted(names) if _ours(facts, owner, name)]
         actions += [DeleteAccessSecret(name) for name in owned]
-    kept = "kept" if retain else f"dropped {tenant.spec.undelete_window} from now"
+    ends = "dropped" if tenant.spec.deletion_policy == "Delete" else "stored as a snapshot and dropped"
+    kept = "kept" if retain else f"{ends} {tenant.spec.undelete_window} from now"
     actions += [EmitEvent("Deleted", f"{owner.alias} is unpublished; its data is {kept}"), RemoveFinalizer()]
     return TenantPlan(tuple(actions), None)
 
@@ -111,15 +115,17 @@ def _on_cell(
     names = (owner.alias, f"{owner.alias}@a", f"{owner.alias}@b")
     actions: list[TenantAction] = [RemoveAlias(name) for name in names if facts.cell.aliases.get(name) in mine]
     drop_after = now + parse_duration(tenant.spec.undelete_window)
-    note: dict[str, str] = {
-        KEY_DELETED_AT: format_time(now),
-        KEY_POLICY: "Retain" if retain else "Delete",
-    }
-    if not retain:
-        note[KEY_DROP_AFTER] = format_time(drop_after)
+    live = facts.cell.aliases.get(owner.alias) or tenant.status.collection
     for name, collection in sorted(mine.items()):
-        if KEY_DELETED_AT not in collection.metadata:
-            actions.append(PatchCollection(name, tuple(sorted(note.items())), None))
+        if KEY_DELETED_AT in collection.metadata:
+            continue
+        kept = retain or KEY_ADOPTED in collection.metadata
+        note = {KEY_DELETED_AT: format_time(now), KEY_POLICY: "Retain" if kept else tenant.spec.deletion_policy}
+        if not kept:
+            note[KEY_DROP_AFTER] = format_time(drop_after)
+        if name == live:
+            note[KEY_WAS_LIVE] = "true"
+        actions.append(PatchCollection(name, tuple(sorted(note.items())), None))
     return actions
 
 
@@ -128,9 +134,9 @@ def tombstones_due(fleet: str, collections: tuple[CollectionState, ...], now: da
     due = []
     for collection in collections:
         metadata = collection.metadata
-        if metadata.get(KEY_FLEET) != fleet or metadata.get(KEY_POLICY) != "Delete":
+        if metadata.get(KEY_FLEET) != fleet or metadata.get(KEY_POLICY) not in ("Delete", "Snapshot"):
             continue
-        if KEY_DELETED_AT not in metadata or KEY_BINDING not in metadata:
+        if KEY_DELETED_AT not in metadata or KEY_BINDING not in metadata or KEY_ADOPTED in metadata:
             continue
         try:
             after = parse_time(metadata.get(KEY_DROP_AFTER, ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,8 @@ class TenantSettings:
     binding_settle: timedelta
     """How long a gateway may go on with a binding it has cached: twice its cache plus its longest request."""
     backups: BackupSettings | None = None
+    reclaim: Literal["Namespace", "Fleet"] = "Namespace"
+    """Whether data is given back in the very same namespace only, or in any of that name (disaster recovery)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class TenantFacts:
     Attributes:
         identity: who this operator is; compared with what the cells say.
         cells: every registered cell while the tenant is not placed, else its own.
-        collections: every generation of the tenant's alias on its cell.
+        collections: every generation of the tenant's alias on its cell, what its names point to, what it would adopt.
+        held: by cell, what stands there under the tenant's name while it is not placed.
         aliases: alias -> collection on its cell, for the tenant's public name and sides.
         lacking: exact number of live points that a side lacks, for `pending` and `previous`, by side alias and dense
             vector ("" for the lexical binding); a side that could not be counted has no entry.
@@ -59,6 +62,7 @@ class TenantFacts:
     grants: Mapping[str, int] = field(default_factory=dict)
     cell: CellState | None = None
     collections: tuple[CollectionState, ...] = ()
+    held: Mapping[str, tuple[CollectionState, ...]] = field(default_factory=dict)
     lacking: Mapping[tuple[str, str], int] = field(default_factory=dict)
     model: EmbeddingModel | None = None
     reindex: ReindexJob | None = None

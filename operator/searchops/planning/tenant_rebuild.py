@@ -13,6 +13,7 @@ from searchops.api.v1alpha1.search_tenant import RebuildStatus, TenantReason
 from searchops.planning.binding_state import BindingStep
 from searchops.planning.conditions import Finding, holds, no
 from searchops.planning.names import (
+    KEY_ADOPTED,
     KEY_BINDING,
     KEY_DELETED_AT,
     KEY_PENDING,
@@ -67,6 +68,8 @@ def plan_rebuild(context: BindingContext, target: Binding, reason: str, *, schem
     if rebuild is not None and (rebuild.target_space, rebuild.revision) != (target_key, target.revision):
         return BindingStep(tuple(cancel(context)), said, None, context.previous_status(), 0.0)
     pending = context.state.pending
+    adopted = KEY_ADOPTED in context.current.metadata
+    schema = schema or adopted  # nothing is added to or taken out of what was there before the tenant
     blue_green = schema or context.current.points >= INDEXING_THRESHOLD_POINTS
     if pending is not None and (pending.vector, pending.revision) == (target.vector, target.revision) and not schema:
         blue_green = pending.side == context.other_side

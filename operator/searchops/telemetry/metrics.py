@@ -241,6 +241,9 @@ class DomainMetrics:
         self._servers = gauge("pool_servers", "Model servers of the pool by state.", "pool", "state")
         self._orphans = gauge("orphaned_collections", "Collections of ours without an owner.", "cell")
         self._drifted = counter("drifted_tenants_total", "Tenants that a bulk read found to differ.", "cell")
+        self._overdue = gauge(
+            "tombstones_overdue", "Deleted tenants' collections that are past their time and still there.", "cell"
+        )
         self._verdicts = counter("gate_verdicts_total", "Verdicts of the gate.", "outcome")
         self._switches = counter("tenant_switches_total", "Tenants switched to another binding.", "direction")
         self._rollbacks = counter("rollbacks_total", "Rollouts taken back.", "cause")
@@ -286,6 +289,10 @@ class DomainMetrics:
     def drifted(self, cell: str, tenants: int) -> None:
         """A bulk read found tenants that differ from what they declare."""
         self._drifted.labels(self._names(cell)).inc(tenants)
+
+    def overdue(self, cell: str, count: int) -> None:
+        """A sweep of a cell has ended."""
+        self._overdue.labels(self._names(cell)).set(count)
 
     def pool(self, name: str, states: Mapping[str, int]) -> None:
         """Servers of one pool by state."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from searchops.adapters.kube_api import KubeApi
     from searchops.adapters.qdrant import QdrantCells
     from searchops.adapters.triton import TritonServers
+    from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.runtime.barrier import Barrier
     from searchops.runtime.cache import CachedObject
     from searchops.runtime.dependency import Dependencies
@@ -58,6 +59,8 @@ TRANSITIONS = (
     "WaveStarted",
     "Promoted",
     "Provisioned",
+    "Reclaimed",
+    "Adopted",
     "BindingSwitched",
     "Deleted",
     "Restored",
@@ -116,6 +119,7 @@ class Parts:
     telemetry: Telemetry
     clock: Callable[[], datetime]
     lease_left: Callable[[], float]
+    protection: NamespaceProtection
     fatal: Callable[[BaseException], None]
     book: BackupBook = field(default_factory=BackupBook)
 
@@ -204,7 +208,12 @@ def _tenant_controller(
     return TenantController(
         ports,
         TenantSettings(
-            settings.fleet, settings.gateway_url, settings.token_lifetime, settings.binding_settle, settings.backups
+            settings.fleet,
+            settings.gateway_url,
+            settings.token_lifetime,
+            settings.binding_settle,
+            backups=settings.backups,
+            reclaim=settings.reclaim,
         ),
         tenants=kinds.tenants.cache,
         models=kinds.models.cache,
@@ -214,6 +223,7 @@ def _tenant_controller(
         dependencies=parts.dependencies,
         clock=parts.clock,
         lease_left=parts.lease_left,
+        protection=parts.protection,
         records=parts.book,
     )
 

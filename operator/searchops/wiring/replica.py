@@ -17,12 +17,14 @@ from searchops.adapters.directory import RegisteredDirectory
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
 from searchops.adapters.kube_jobs import KubeJobs
+from searchops.adapters.kube_namespaces import KubeNamespaceLabels
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.triton import TritonServers
 from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.cell_watch import CellWatch
 from searchops.controllers.job_sweep import JobSweep
 from searchops.controllers.model import status_of
+from searchops.controllers.namespace_protection import NamespaceProtection
 from searchops.controllers.tenant_lanes import limits_for
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.dependency import Dependencies
@@ -84,6 +86,7 @@ class Operator:
         self._barrier = Barrier(self._sources)
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
+        self._protection = NamespaceProtection(KubeNamespaceLabels(api), self._kinds.tenants.cache)
         parts = self._parts()
         self._controllers = make_controllers(parts, self._kinds, self._barrier)
         self._keeper = make_backup_keeper(parts, self._kinds)
@@ -102,6 +105,7 @@ class Operator:
             telemetry=self._telemetry,
             clock=_now,
             lease_left=self._elector.remaining,
+            protection=self._protection,
             fatal=self._fatal,
         )
 
@@ -208,9 +212,11 @@ class Operator:
             dependencies=self._dependencies,
             clock=_now,
             lease_left=self._elector.remaining,
+            overdue=self._telemetry.domain.overdue,
         )
         await self._barrier.wait()
         while True:
+            await self._protection.run_once()
             await asyncio.sleep(self._settings.cell_sweep_minutes * 60)
             await sweep.run_once()
 

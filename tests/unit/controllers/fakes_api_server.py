@@ -28,6 +28,7 @@ class FakeApiServer:
         self.objects: dict[tuple[str, Key], dict[str, Any]] = {}
         self.writes: list[str] = []
         self._faults = faults
+        self.namespace_uids: dict[str, str] = {}
         self._version = 100
         self._caches: dict[str, ObjectCache[Any]] = {}
         self._events: list[tuple[str, str, dict[str, Any]]] = []
@@ -114,7 +115,8 @@ class FakeApiServer:
         return self._faults.through("cluster uid", lambda: "cluster-1")
 
     async def namespace_uid(self, namespace: str) -> str:
-        return self._faults.through("namespace uid", lambda: f"uid-of-{namespace}")
+        found = self.namespace_uids.get(namespace, f"uid-of-{namespace}")
+        return self._faults.through("namespace uid", lambda: found)
 
 
 STAMP = "2026-11-24T12:00:00Z"
@@ -171,7 +173,8 @@ class FakeSecrets:
         def act() -> None:
             key = Key(namespace, name)
             there = self.secrets.get(key)
-            if there is not None and (there.type, there.owner_uid) != (ACCESS_SECRET_TYPE, owner["uid"]):
+            tenant = annotations["searchops.dev/tenant"]
+            if there is not None and not there.held_by(ACCESS_SECRET_TYPE, owner["uid"], tenant):
                 raise Terminal("SecretConflict", f"{name} is not ours")
             if there is None:
                 self.created.append(name)
@@ -183,6 +186,7 @@ class FakeSecrets:
                 annotations["searchops.dev/inputs-digest"],
                 annotations["searchops.dev/renew-at"],
                 data["token"],
+                tenant,
             )
 
         self._faults.through("write Secret", act)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from searchops.api.observed import CellIdentity, CellState, CollectionState, SearchProbe
 from searchops.api.retrieval import Binding
-from searchops.planning.names import KEY_BINDING, KEY_FLEET, KEY_GENERATION, KEY_PENDING, KEY_PREVIOUS, KEY_UID
+from searchops.planning.names import (
+    KEY_BINDING,
+    KEY_FLEET,
+    KEY_GENERATION,
+    KEY_NAME,
+    KEY_NAMESPACE,
+    KEY_NAMESPACE_UID,
+    KEY_PENDING,
+    KEY_PREVIOUS,
+    KEY_UID,
+)
 from searchops.runtime.errors import Terminal, Transient
 
 if TYPE_CHECKING:
@@ -16,6 +26,9 @@ if TYPE_CHECKING:
     from tests.unit.controllers.fakes_faults import Faults
 
     from searchops.api.observed import CellRegistration, CollectionDesign, StrictMode
+
+
+SAME_NAME = (KEY_NAMESPACE, KEY_NAME, KEY_NAMESPACE_UID)
 
 
 @dataclass(slots=True)
@@ -165,7 +178,8 @@ class FakeCells:
     ) -> None:
         def act() -> None:
             found = self._there(cell, collection)
-            self._must_own(found, f"patch {collection}")
+            if not self._handed_over(cell, found, metadata):
+                self._must_own(found, f"patch {collection}")
             for key, value in metadata.items():
                 found.metadata.pop(key, None)
                 if value is not None:
@@ -223,6 +237,15 @@ class FakeCells:
         if found is None:
             raise Transient(f"404 {collection}")
         return found
+
+    def _handed_over(self, cell: CellRegistration, found: FakeCollection, values: Mapping[str, str | None]) -> bool:
+        """Whether a patch writes a living owner over a gone one of its very name, or over nobody where it may."""
+        if values.get(KEY_UID) not in self._uids():
+            return False
+        if not found.metadata:
+            return found.design.name in cell.adoptable and values.get(KEY_FLEET) == self._fleet
+        same = all(values.get(key, found.metadata.get(key)) == found.metadata.get(key) for key in SAME_NAME)
+        return same and found.metadata.get(KEY_FLEET) == self._fleet and found.metadata.get(KEY_UID) not in self._uids()
 
     def _must_own(self, found: FakeCollection, what: str) -> None:
         if found.metadata.get(KEY_FLEET) != self._fleet or found.metadata.get(KEY_UID) not in self._uids():

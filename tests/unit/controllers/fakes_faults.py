@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+
+class ProcessKilled(BaseException):
+    """The process is gone at this call: nothing that comes after it runs, no handler either."""
+
+
 When = Literal["before", "after"]
 
 
@@ -20,6 +26,7 @@ class Faults:
 
     at: int | None = None
     when: When = "before"
+    kills: bool = False
     calls: list[str] = field(default_factory=list)
 
     def through(self, name: str, act: Callable[[], T]) -> T:
@@ -27,8 +34,11 @@ class Faults:
         number = len(self.calls)
         self.calls.append(name)
         if number == self.at and self.when == "before":
-            raise Transient(f"{name} (call {number}) was not sent")
+            raise self._error(f"{name} (call {number}) was not sent")
         result = act()
         if number == self.at:
-            raise Transient(f"{name} (call {number}) got no answer")
+            raise self._error(f"{name} (call {number}) got no answer")
         return result
+
+    def _error(self, said: str) -> BaseException:
+        return ProcessKilled(said) if self.kills else Transient(said)

@@ -136,9 +136,13 @@ class TenantWorld:
 
     # -- what people do ----------------------------------------------------------------------------------------
 
-    def apply_tenant(self, *, uid: str = "uid-1", **spec: Any) -> None:
-        self._live_uids.add(uid)
-        metadata = {"name": "acme", "namespace": "shop", "uid": uid}
+    def apply_tenant(self, *, uid: str = "uid-1", annotations: Mapping[str, str] | None = None, **spec: Any) -> None:
+        """Create or change it; one of another uid is another object, and the former one is gone."""
+        if self.raw is None or self.raw["metadata"]["uid"] != uid:
+            self._live_uids = {uid}
+        metadata: dict[str, Any] = {"name": "acme", "namespace": "shop", "uid": uid}
+        if annotations is not None:
+            metadata["annotations"] = dict(annotations)
         body = {"model": {"name": "enc"}, "fields": FIELDS, "access": ACCESS, **spec}
         self.api.put("searchtenants", {"metadata": metadata, "spec": body})
         self.api.deliver()

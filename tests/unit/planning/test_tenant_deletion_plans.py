@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity
-from searchops.planning.names import KEY_DELETED_AT, KEY_DROP_AFTER, KEY_POLICY
+from searchops.planning.names import KEY_DELETED_AT, KEY_DROP_AFTER, KEY_POLICY, KEY_WAS_LIVE
 from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_deletion import tombstones_due
 from searchops.planning.tenant_facts import (
@@ -38,6 +38,7 @@ A, B, G1, G2 = f"{ALIAS}@a", f"{ALIAS}@b", f"{ALIAS}@g1", f"{ALIAS}@g2"
 SECRETS = (DeleteAccessSecret("acme-indexer"), DeleteAccessSecret("acme-storefront"))
 RETAINED = EmitEvent("Deleted", f"{ALIAS} is unpublished; its data is kept")
 DROPPED = EmitEvent("Deleted", f"{ALIAS} is unpublished; its data is dropped 72h from now")
+STORED = EmitEvent("Deleted", f"{ALIAS} is unpublished; its data is stored as a snapshot and dropped 72h from now")
 
 
 def going(policy: str, **changes: Any) -> SearchTenant:
@@ -49,9 +50,11 @@ def plan(tenant: SearchTenant, facts: TenantFacts) -> TenantPlan:
     return plan_tenant(tenant, facts, case.SETTINGS, NOW)
 
 
-def note(collection: str, policy: str) -> PatchCollection:
+def note(collection: str, policy: str, *, live: bool = True) -> PatchCollection:
     values: list[tuple[str, str | None]] = [(KEY_DELETED_AT, case.STAMP), (KEY_POLICY, policy)]
-    if policy == "Delete":
+    if live:
+        values.append((KEY_WAS_LIVE, "true"))
+    if policy != "Retain":
         values.append((KEY_DROP_AFTER, format_time(NOW + timedelta(hours=72))))
     return PatchCollection(collection, tuple(sorted(values)), None)
 
@@ -62,17 +65,33 @@ def provisioned() -> TenantFacts:
 
 @pytest.mark.parametrize(
     ("policy", "spec"),
-    [("Retain", {}), ("Delete", {"deletionProtection": True}), ("Snapshot", {})],
+    [("Retain", {}), ("Delete", {"deletionProtection": True}), ("Snapshot", {"deletionProtection": True})],
 )
 def test_retain_unpublishes_notes_and_keeps_secrets_and_data(policy: str, spec: dict[str, Any]) -> None:
-    """A protected tenant is retained whatever its policy; one that wants a snapshot is not dropped without one."""
+    """A protected tenant is retained whatever its policy."""
     expected = (RemoveAlias(ALIAS), RemoveAlias(B), note(G1, "Retain"), RETAINED, RemoveFinalizer())
     assert plan(going(policy, spec=spec), provisioned()) == TenantPlan(expected, None)
 
 
-def test_delete_removes_secrets_and_says_when_the_data_may_go() -> None:
-    expected = (RemoveAlias(ALIAS), RemoveAlias(B), note(G1, "Delete"), *SECRETS, DROPPED, RemoveFinalizer())
-    assert plan(going("Delete"), provisioned()) == TenantPlan(expected, None)
+@pytest.mark.parametrize(("policy", "said"), [("Delete", DROPPED), ("Snapshot", STORED)])
+def test_delete_removes_secrets_and_says_when_the_data_may_go(policy: str, said: EmitEvent) -> None:
+    expected = (RemoveAlias(ALIAS), RemoveAlias(B), note(G1, policy), *SECRETS, said, RemoveFinalizer())
+    assert plan(going(policy), provisioned()) == TenantPlan(expected, None)
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Snapshot", "Delete"])
+def test_what_was_adopted_is_kept_whatever_the_policy(policy: str) -> None:
+    adopted = replace(case.rebind(case.make_collection(case.dense(1)), adopted="true"), name="shop-products")
+    cell = case.make_cell({ALIAS: "shop-products", B: "shop-products"}, ("shop-products",))
+    found = plan(going(policy), case.make_facts(adopted, cell=cell))
+    assert found.actions[:3] == (RemoveAlias(ALIAS), RemoveAlias(B), note("shop-products", "Retain"))
+
+
+def test_a_deletion_that_was_cut_off_after_the_aliases_marks_what_the_status_shows_as_live() -> None:
+    first, second = case.make_collection(case.dense(1)), case.make_collection(case.dense(2, 2), 2)
+    facts = case.make_facts(first, second, cell=case.make_cell({}, (G1, G2)))
+    expected = (note(G1, "Retain", live=False), note(G2, "Retain"), RETAINED, RemoveFinalizer())
+    assert plan(going("Retain", status={"collection": G2}), facts) == TenantPlan(expected, None)
 
 
 def test_a_deletion_mid_rebuild_stops_the_job_and_notes_both_generations() -> None:
@@ -85,7 +104,7 @@ def test_a_deletion_mid_rebuild_stops_the_job_and_notes_both_generations() -> No
         RemoveAlias(A),
         RemoveAlias(B),
         note(G1, "Retain"),
-        note(G2, "Retain"),
+        note(G2, "Retain", live=False),
         RETAINED,
         RemoveFinalizer(),
     )
@@ -179,6 +198,7 @@ def test_a_tombstone_past_its_time_is_due() -> None:
         {"name": None},
         {"namespace": None},
         {"binding": None},
+        {"adopted": "true"},
     ],
 )
 def test_anything_that_is_not_plainly_a_due_tombstone_of_this_fleet_stays(changes: dict[str, str | None]) -> None:

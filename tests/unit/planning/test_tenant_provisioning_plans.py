@@ -105,7 +105,8 @@ def test_a_lost_alias_goes_back_to_the_live_generation_never_to_one_that_is_bein
     live = case.make_collection(case.dense(1), pending=case.dense(2, 2))
     filling = case.make_collection(case.dense(2, 2), 2)
     facts = case.make_facts(live, filling, cell=case.make_cell({}, (live.name, filling.name)))
-    expected = TenantPlan((PointAlias(f"{ALIAS}@b", live.name), PointAlias(ALIAS, live.name)), None, 0.0)
+    sides = (PointAlias(f"{ALIAS}@b", live.name), PointAlias(f"{ALIAS}@a", filling.name))
+    expected = TenantPlan((*sides, PointAlias(ALIAS, live.name)), None, 0.0)
     assert plan(case.make_tenant(), facts) == expected
     assert plan(case.make_tenant(status={"collection": live.name}), facts) == expected
 
@@ -114,7 +115,8 @@ def test_a_lost_alias_goes_to_the_newer_generation_once_the_switch_was_written()
     before = case.make_collection(case.dense(1), pending=case.dense(2, 2))
     after = case.make_collection(case.dense(2, 2), 2, previous=case.dense(1))
     facts = case.make_facts(before, after, cell=case.make_cell({}, (before.name, after.name)))
-    expected = TenantPlan((PointAlias(f"{ALIAS}@a", after.name), PointAlias(ALIAS, after.name)), None, 0.0)
+    sides = (PointAlias(f"{ALIAS}@a", after.name), PointAlias(f"{ALIAS}@b", before.name))
+    expected = TenantPlan((*sides, PointAlias(ALIAS, after.name)), None, 0.0)
     assert plan(case.make_tenant(), facts) == expected
 
 
@@ -144,7 +146,7 @@ def test_a_collection_that_is_gone_is_never_created_empty(reason: str) -> None:
 
 def test_a_strangers_generation_is_passed_over_and_left_alone() -> None:
     stranger = case.make_collection(case.lexical())
-    stranger = case.rebind(stranger, uid="uid-before", deleted_at=case.STAMP)
+    stranger = case.rebind(stranger, uid="uid-before", deleted_at=case.STAMP, namespace_uid="ns-before")
     facts = case.make_facts(stranger, cell=case.make_cell({}, (stranger.name,)))
     first = plan(case.make_tenant(), facts).actions
     assert first[0] == CreateCollection(case.design_of(case.lexical(2, at=NOW), 2))
@@ -154,7 +156,7 @@ def test_a_strangers_generation_is_passed_over_and_left_alone() -> None:
 @pytest.mark.parametrize("name", [ALIAS, f"{ALIAS}@a", f"{ALIAS}@b"])
 @pytest.mark.parametrize("described", [True, False])
 def test_a_foreign_alias_is_a_conflict_and_nothing_is_touched(name: str, *, described: bool) -> None:
-    foreign = case.rebind(case.make_collection(case.lexical(7), 7), uid="somebody-else")
+    foreign = case.rebind(case.make_collection(case.lexical(7), 7), uid="somebody-else", namespace_uid="another")
     cell = case.make_cell({name: foreign.name}, (foreign.name,))
     message = (
         f"alias {name} on cell eu-1 points to {foreign.name}, whose metadata is not this tenant's; it is neither "
@@ -220,10 +222,6 @@ DIRECT = [{"name": "indexer", "role": "Index", "secretName": "acme-indexer", "di
     ("spec", "said"),
     [
         ({"isolation": "Shared"}, "spec.isolation Shared is not supported by this version: use Collection"),
-        (
-            {"deletionPolicy": "Snapshot"},
-            "spec.deletionPolicy Snapshot is not supported by this version: use Retain or Delete",
-        ),
         (
             {"gate": PINNED},
             "spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout",

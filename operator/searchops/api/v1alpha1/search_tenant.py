@@ -49,6 +49,7 @@ class TenantReason(StrEnum):
     PROVISIONED = "Provisioned"
     COLLECTION_LOST = "CollectionLost"
     CONFLICT = "Conflict"
+    ADOPTION_REFUSED = "AdoptionRefused"
     IN_SYNC = "InSync"
     REBUILD_REQUIRED = "RebuildRequired"
     REBUILDING = "Rebuilding"

@@ -1,0 +1,91 @@
+"""With random facts: a plan never drops, overwrites or re-points what is not ours; done twice it changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+
+from searchops.planning.names import KEY_DELETED_AT
+from searchops.planning.tenant import plan_tenant
+from searchops.planning.tenant_facts import RemoveFinalizer
+
+if TYPE_CHECKING:
+    from tests.unit.planning import tenant_cases as case
+    from tests.unit.planning.tenant_random_world import ALIAS, DDL, World, worlds
+else:
+    from unit.planning import tenant_cases as case
+    from unit.planning.tenant_random_world import ALIAS, DDL, World, worlds
+
+RUNS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@RUNS
+@given(world=worlds())
+def test_a_plan_touches_nothing_that_is_not_ours_and_twice_is_as_once(world: World) -> None:
+    before = {name: item for name, item in world.collections.items() if not world.owned(name)}
+    plan = plan_tenant(world.tenant, world.seen(), world.settings, case.NOW)
+    world.apply(plan.actions)
+    assert world.wrongs == []
+    for name, item in before.items():
+        assert world.collections[name] == item or world.owned(name), f"{name} was changed and is not ours"
+    once = copy.deepcopy(world.picture())
+    world.apply(plan.actions)
+    assert world.picture() == once
+    assert world.wrongs == []
+
+
+@RUNS
+@given(world=worlds())
+def test_passes_one_after_another_never_lose_a_collection_that_is_not_ours_and_come_to_an_end(world: World) -> None:
+    points = {name: item.points for name, item in world.collections.items()}
+    mine = {name for name in points if world.owned(name)}
+    now = case.NOW
+    for _ in range(14):
+        plan = plan_tenant(world.tenant, world.seen(), world.settings, now)
+        world.apply(plan.actions)
+        assert world.wrongs == []
+        if RemoveFinalizer() in plan.actions or not any(isinstance(action, DDL) for action in plan.actions):
+            break
+        now += timedelta(seconds=31)
+    else:
+        raise AssertionError(f"no end: {plan.actions}")
+    assert {name for name in points if name not in world.collections} <= mine
+    if world.tenant.metadata.deletion_timestamp is not None:
+        assert {name: world.collections[name].points for name in points} == points, "a deletion drops nothing itself"
+
+
+@RUNS
+@given(world=worlds())
+def test_what_a_deletion_leaves_is_never_published_and_always_noted(world: World) -> None:
+    world.tenant = world.tenant.model_copy(
+        update={"metadata": world.tenant.metadata.model_copy(update={"deletion_timestamp": case.STAMP})}
+    )
+    plan = plan_tenant(world.tenant, world.seen(), world.settings, case.NOW)
+    seen = {item.name for item in world.seen().collections}
+    if RemoveFinalizer() not in plan.actions:
+        assert plan.actions == ()
+        return
+    world.apply(plan.actions)
+    reachable = world.cell.reachable
+    for name, item in world.collections.items():
+        if reachable and name in seen and world.owned(name):
+            assert KEY_DELETED_AT in item.metadata
+            assert world.aliases.get(ALIAS) != name
+
+
+@RUNS
+@given(world=worlds())
+def test_nothing_empty_is_published_while_data_of_ours_is_there(world: World) -> None:
+    """Whatever was lost (status, alias, annotation of adoption): a tenant with data is never given an empty side."""
+    spec = world.tenant.spec.model_copy(update={"languages": ("en",)})
+    world.tenant = world.tenant.model_copy(update={"spec": spec})
+    world.facts = replace(world.facts, model=case.make_model())
+    plan = plan_tenant(world.tenant, world.seen(), world.settings, case.NOW)
+    created = [action.design.name for action in plan.actions if type(action).__name__ == "CreateCollection"]
+    pointed = {action.collection for action in plan.actions if getattr(action, "alias", None) == ALIAS and created}
+    if pointed & set(created):
+        assert not [name for name, item in world.collections.items() if world.owned(name) and name.startswith(ALIAS)]
