@@ -238,7 +238,7 @@ def test_leftovers_are_removed_and_what_anything_names_is_kept() -> None:
     )
     kept = case.make_collection(previous, 2)
     left = case.make_collection(case.dense(4, 1), 1)
-    noted = case.rebind(case.make_collection(case.dense(4, 5), 5), deleted_at=case.STAMP)
+    noted = case.rebind(case.make_collection(case.dense(4, 5), 5), deleted_at=case.STAMP, uid="uid-before")
     foreign = case.rebind(case.make_collection(case.dense(4, 7), 7), uid="somebody-else")
     named = case.make_facts(live, kept, left, noted, foreign, model=case.make_model(case.revision(1)))
     assert named.cell is not None

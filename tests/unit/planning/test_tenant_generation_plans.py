@@ -218,7 +218,7 @@ def test_a_stranger_on_the_next_name_is_a_conflict_and_the_old_side_serves(held:
     stranger = case.make_collection(case.dense(1, 2), 2)
     live = case.make_collection(case.dense(1))
     if held == "tombstone":
-        stranger = case.rebind(stranger, deleted_at=case.STAMP)
+        stranger = case.rebind(stranger, deleted_at=case.STAMP, uid="uid-before")
     else:
         stranger = case.rebind(stranger, uid="somebody-else")
     facts = case.make_facts(live, stranger, model=BOUND)
