@@ -17,6 +17,7 @@ from searchops.api.v1alpha1.reindex_job import ReindexReason
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.controllers.backup import BackupBook, BackupKeeper, BackupPorts
 from searchops.controllers.cell_watch import CELL_INDEX, cells_of
+from searchops.controllers.last_snapshots import LastSnapshotJobs
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
 from searchops.controllers.tenant import TenantController, TenantPorts
@@ -226,6 +227,13 @@ def _tenant_controller(
         protection=parts.protection,
         records=parts.book,
     )
+
+
+def make_last_snapshots(parts: Parts) -> LastSnapshotJobs:
+    """The snapshots that the policy Snapshot wants before a drop."""
+    settings = parts.settings
+    jobs = KubeJobs(parts.api, settings.namespace, template=parts.templates.get)
+    return LastSnapshotJobs(jobs, ArtifactStore(), CellKeySigner(), settings.backups, clock=parts.clock)
 
 
 def make_backup_keeper(parts: Parts, kinds: Kinds) -> BackupKeeper:

@@ -39,7 +39,14 @@ from searchops.telemetry.metrics import Telemetry
 from searchops.telemetry.redaction import Redactor
 from searchops.telemetry.serving import serve
 from searchops.triggers import Watched, kinds_registry, namespace_registry
-from searchops.wiring.controllers import EVENT_REASONS, Parts, make_backup_keeper, make_controllers, make_kinds
+from searchops.wiring.controllers import (
+    EVENT_REASONS,
+    Parts,
+    make_backup_keeper,
+    make_controllers,
+    make_kinds,
+    make_last_snapshots,
+)
 from searchops.wiring.watches import all_set, watch
 
 if TYPE_CHECKING:
@@ -90,6 +97,7 @@ class Operator:
         parts = self._parts()
         self._controllers = make_controllers(parts, self._kinds, self._barrier)
         self._keeper = make_backup_keeper(parts, self._kinds)
+        self._snapshots = make_last_snapshots(parts)
 
     def _parts(self) -> Parts:
         return Parts(
@@ -212,6 +220,7 @@ class Operator:
             dependencies=self._dependencies,
             clock=_now,
             lease_left=self._elector.remaining,
+            snapshots=self._snapshots,
             overdue=self._telemetry.domain.overdue,
         )
         await self._barrier.wait()
