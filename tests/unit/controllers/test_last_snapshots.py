@@ -189,7 +189,7 @@ async def test_a_failed_job_is_told_in_its_words_and_made_again() -> None:
     (name,) = outside.jobs
     outside.jobs[name] = replace(outside.jobs[name], failure="BackoffLimitExceeded")
     outside.said = ("no JSON", '{"kind":"backup","id":"x","ok":false,"message":"no space left"}')
-    with pytest.raises(Transient, match="no space left; Job .* is made again"):
+    with pytest.raises(Transient, match=r"no space left; Job .* is made again"):
         await outside.snapshots().stored(CELL, COLLECTION)
     await outside.round()
     assert len(outside.made) == 2

@@ -101,8 +101,8 @@ class Death:
             world.server.aliases[f"alias-of-{name}"] = name
         if self.finalizers:
             assert world.raw is not None
-            metadata = {**world.raw["metadata"], "finalizers": [*self.finalizers, *world.raw["metadata"]["finalizers"]]}
-            world.api.put("searchtenants", {**world.raw, "metadata": metadata})
+            held = {**world.raw["metadata"], "finalizers": [*self.finalizers, *world.raw["metadata"]["finalizers"]]}
+            world.api.put("searchtenants", {**world.raw, "metadata": held})
         world.api.deliver()
         self.started = len(world.faults.calls)
         return self

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from searchops.planning.names import KEY_DELETED_AT
 from searchops.planning.tenant import plan_tenant
-from searchops.planning.tenant_facts import RemoveFinalizer
+from searchops.planning.tenant_facts import CreateCollection, PointAlias, RemoveFinalizer
 
 if TYPE_CHECKING:
     from tests.unit.planning import tenant_cases as case
@@ -85,7 +85,7 @@ def test_nothing_empty_is_published_while_data_of_ours_is_there(world: World) ->
     world.tenant = world.tenant.model_copy(update={"spec": spec})
     world.facts = replace(world.facts, model=case.make_model())
     plan = plan_tenant(world.tenant, world.seen(), world.settings, case.NOW)
-    created = [action.design.name for action in plan.actions if type(action).__name__ == "CreateCollection"]
-    pointed = {action.collection for action in plan.actions if getattr(action, "alias", None) == ALIAS and created}
-    if pointed & set(created):
+    created = {action.design.name for action in plan.actions if isinstance(action, CreateCollection)}
+    pointed = {action.collection for action in plan.actions if isinstance(action, PointAlias) and action.alias == ALIAS}
+    if pointed & created:
         assert not [name for name, item in world.collections.items() if world.owned(name) and name.startswith(ALIAS)]
