@@ -111,7 +111,7 @@ def test_an_object_that_is_back_with_its_uid_and_status_takes_its_data_however_l
     "values",
     [{"namespace_uid": "ns-before"}, {"namespace": "other"}, {"name": "other"}, {"fleet": "dev"}, {"uid": None}],
 )
-def test_what_another_left_is_not_taken(values: dict[str, str | None]) -> None:
+def test_what_another_left_is_not_taken(values: dict[str, Any]) -> None:
     actions = plan(case.make_tenant(), found(left(**values))).actions
     assert actions[0] == CreateCollection(case.design_of(case.lexical(2, at=NOW), 2))
 
@@ -119,7 +119,8 @@ def test_what_another_left_is_not_taken(values: dict[str, str | None]) -> None:
 def test_in_disaster_recovery_the_namespace_need_not_be_the_same_one() -> None:
     facts = found(left(namespace_uid="ns-before"))
     assert plan(case.make_tenant(), facts, FLEET) == TenantPlan((take(G1), told(G1)), None, 0.0)
-    for values in ({"namespace": "other"}, {"name": "other"}, {"fleet": "dev"}):
+    others: tuple[dict[str, Any], ...] = ({"namespace": "other"}, {"name": "other"}, {"fleet": "dev"})
+    for values in others:
         assert isinstance(plan(case.make_tenant(), found(left(**values)), FLEET).actions[0], CreateCollection)
 
 
