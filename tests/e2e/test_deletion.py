@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 
+from searchops.api.backup import BackupManifest
+from searchops_sandbox.demo.platform import FLEET
 from searchops_sandbox.fleet import MERCHANTS, Fleet, alias_of, tenant_manifest
 from searchops_sandbox.kubernetes_api import ApiError
 
@@ -65,6 +68,27 @@ async def test_delete_drops_the_collection_after_its_window_and_nothing_else(
     await fleet.until(f"{collection} is dropped", dropped)
     assert await fleet.collections(cell) == others
     assert {name: await fleet.hits(name) for name in merchants} == before
+
+
+async def test_snapshot_stores_the_collection_whole_before_it_is_dropped(
+    fleet: Fleet, merchants: tuple[str, str, str]
+) -> None:
+    cell = fleet.platform.sandbox.cells["eu-1"]
+    collection, _ = await _leave(fleet, "stored", "Snapshot", "1s")
+    folder = fleet.platform.sandbox.artifacts / "backups" / FLEET / MERCHANTS / "stored"
+
+    async def dropped() -> bool:
+        return collection not in await fleet.collections(cell)
+
+    await fleet.until(f"{collection} is dropped", dropped)
+    (path,) = folder.glob("*/manifest.json")
+    manifest = BackupManifest.model_validate_json(path.read_bytes())
+    assert (manifest.reason, manifest.collection, manifest.points) == ("Deletion", collection, 56)
+    assert manifest.is_complete
+    for part in manifest.parts:
+        content = (path.parent / part.file).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (part.size, part.checksum)
+    assert not await _secret_is_there(fleet, "stored-storefront")
 
 
 async def _not_searchable(fleet: Fleet, name: str, token: str) -> None:
