@@ -34,6 +34,7 @@ async def fleet() -> AsyncIterator[Fleet]:
         "SEARCHOPS_RESYNC_MINUTES": RESYNC_MINUTES,
         "SEARCHOPS_BACKUP_SPREAD_MINUTES": "0",
         "SEARCHOPS_BACKUP_ROUND_SECONDS": "1",
+        "SEARCHOPS_TENANT_RESYNC_MINUTES": RESYNC_MINUTES,
     }
     platform = Platform(Sandbox(), environment=environment)
     timeout = aiohttp.ClientTimeout(total=60)
