@@ -6,13 +6,14 @@ timed out is *unknown*: the caller reads before it repeats.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from searchops.api.observed import (
         AccessSecretState,
+        CanaryResult,
         CellIdentity,
         CellRegistration,
         CellState,
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
         CollectionState,
         JobState,
         PoolRegistration,
+        RegisterState,
         SearchProbe,
         ServerState,
         StrictMode,
+        TokenGrant,
+        Trial,
     )
 
 
@@ -193,6 +197,94 @@ class AccessSecrets(Protocol):
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
         """Delete a Secret only where type and owner are ours; one that was changed meanwhile raises Conflict."""
+        ...
+
+
+class TokenRegister(Protocol):
+    """A cell's collection of the tokens that are valid; nobody else writes it."""
+
+    async def read(self, cell: CellRegistration, collection: str, uid: str, *, exists: bool) -> RegisterState:
+        """Whose it is, and one tenant's entries, at most half a minute old. `exists` is what a survey has shown."""
+        ...
+
+    async def prepare(self, cell: CellRegistration, collection: str, owner: CellIdentity, replicas: int) -> None:
+        """Create it with its indexes; an existing one of this owner is success, another's raises Terminal."""
+        ...
+
+    async def grant(self, cell: CellRegistration, collection: str, grants: Sequence[TokenGrant]) -> None:
+        """Write entries' points, whatever values they had, and read them back."""
+        ...
+
+    async def revoke(self, cell: CellRegistration, collection: str, ids: Sequence[str]) -> None:
+        """Remove points; a missing one is success."""
+        ...
+
+
+class CellKeys(Protocol):
+    """Which of a cell's two keys signs tokens while it is rotated; tenants by namespace and name."""
+
+    def signing(self, cell: CellRegistration) -> CellRegistration | None:
+        """The cell with the key that signs now; None while it is not known how far a rotation has come."""
+        ...
+
+    def saw(self, tenant: tuple[str, str], cell: str, key_ids: Sequence[str]) -> None:
+        """A tenant's Secrets were read: which key signed the token of each."""
+        ...
+
+    def forget(self, tenant: tuple[str, str]) -> None:
+        """The tenant is gone."""
+        ...
+
+
+class KeyProbe(Protocol):
+    """Asks one node of a cell whether it accepts a key."""
+
+    async def accepts(self, cell: CellRegistration, url: str, key: str) -> bool | None:
+        """True or False as the node answered; None where it gave no answer, or one that says neither."""
+        ...
+
+
+class TokenTrials(Protocol):
+    """Tries what must not work: a token on a name that it does not open."""
+
+    async def at_cell(self, cell: CellRegistration, alias: str, token: str) -> Trial:
+        """Read one point through the alias with this token."""
+        ...
+
+    async def at_gateway(self, url: str, tenant: str, token: str) -> Trial:
+        """Search `<namespace>.<name>` at the gateway with this token."""
+        ...
+
+
+class CanaryFindings(Protocol):
+    """What the isolation canary saw last."""
+
+    def result(self, tenant: tuple[str, str]) -> CanaryResult | None:
+        """Of one tenant, by namespace and name; None where it has not spoken since this process began."""
+        ...
+
+
+class CanaryMetrics(Protocol):
+    """Counts what the canary proves."""
+
+    def isolation_broken(self) -> None:
+        """A token opened what it must not open."""
+        ...
+
+    def visited(self, outcome: Literal["held", "broken", "unknown"]) -> None:
+        """A visit has ended."""
+        ...
+
+
+class CellAccessMetrics(Protocol):
+    """Tells how far rotations are, and whether registers are there."""
+
+    def rotation(self, cell: str, phase: str, resigned: int, total: int) -> None:
+        """A cell's keys were looked at."""
+        ...
+
+    def register_lost(self, cell: str, *, lost: bool) -> None:
+        """A cell's collections were looked at."""
         ...
 
 

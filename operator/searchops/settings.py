@@ -31,6 +31,10 @@ class OperatorSettings(BaseSettings):
         drift_minutes: how often each cell is read in bulk; tenants that differ are looked at within this.
         reclaim: Namespace gives data back to a tenant in the very namespace that it was deleted from; Fleet in any of
             that name, for disaster recovery.
+        revocable_tokens: tokens name their entry in the cell's register, so that removing it revokes them at once;
+            false leaves them valid until they end.
+        cell_access_seconds: how often each cell's keys and register of tokens are looked at.
+        isolation_canary_minutes: how often each tenant's token is tried on another tenant; 0 never does.
         gateway_url: address that access Secrets give to merchants' clients.
         backup_pod_template: PodTemplate of backups' and restore proofs' Jobs.
         backup_spread_minutes: tenants of one schedule start this far apart at most, by uid.
@@ -54,6 +58,9 @@ class OperatorSettings(BaseSettings):
     reclaim: Literal["Namespace", "Fleet"] = "Namespace"
     gateway_url: str = ""
     token_lifetime_days: Annotated[int, Field(ge=1, le=365)] = 30
+    revocable_tokens: bool = True
+    cell_access_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    isolation_canary_minutes: Annotated[float, Field(ge=0, le=10080)] = 360.0
     binding_settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     probe_port: Annotated[int, Field(ge=0, le=65535)] = 8081

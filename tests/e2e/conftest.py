@@ -11,19 +11,43 @@ import pytest_asyncio
 from searchops_sandbox.demo.buckets import EXAMPLES
 from searchops_sandbox.demo.platform import Platform
 from searchops_sandbox.fleet import MERCHANTS, Fleet, tenant_manifest, unpromoted_model
+from searchops_sandbox.leaks import leaks
 from searchops_sandbox.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 SWEEP_MINUTES = "0.05"
 RESYNC_MINUTES = "0.25"
+ACCESS_SECONDS = "1"
+CANARY_MINUTES = "0.1"
 LINE_LENGTH = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a platform of their own run first: two platforms at once are too much for two cores."""
     items.sort(key=lambda item: "fleet" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_left_behind() -> Iterator[None]:
+    """At its end every platform is searched for keys and tokens: objects, events, metrics, logs and tracebacks."""
+    found: list[str] = []
+    scanned: list[Platform] = []
+    close = Platform.close
+
+    async def scan_and_close(self: Platform) -> None:
+        if self not in scanned:
+            scanned.append(self)
+            found.extend(await leaks(self.sandbox, pages=self.pages))
+        await close(self)
+
+    Platform.close = scan_and_close  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Platform.close = close  # type: ignore[method-assign]
+    assert found == []
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -35,6 +59,8 @@ async def fleet() -> AsyncIterator[Fleet]:
         "SEARCHOPS_BACKUP_SPREAD_MINUTES": "0",
         "SEARCHOPS_BACKUP_ROUND_SECONDS": "1",
         "SEARCHOPS_TENANT_RESYNC_MINUTES": RESYNC_MINUTES,
+        "SEARCHOPS_CELL_ACCESS_SECONDS": ACCESS_SECONDS,
+        "SEARCHOPS_ISOLATION_CANARY_MINUTES": CANARY_MINUTES,
     }
     platform = Platform(Sandbox(), environment=environment)
     timeout = aiohttp.ClientTimeout(total=60)

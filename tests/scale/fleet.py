@@ -184,6 +184,8 @@ class Secrets:
             annotations["searchops.dev/inputs-digest"],
             annotations["searchops.dev/renew-at"],
             data["token"],
+            annotations["searchops.dev/token-id"],
+            annotations["searchops.dev/key-id"],
         )
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,21 @@ from searchops.triggers import MODEL_INDEX, Watched, on_model, on_tenant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.scale.access import OneKey, Register, SilentCanary
     from tests.scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
 
     from searchops.runtime.cache import CachedObject
     from searchops.runtime.key import Identity, Key
     from searchops.runtime.result import Result
+else:
+    from scale.access import OneKey, Register, SilentCanary
 
 MODELS = "embeddingmodels"
 TENANTS = "searchtenants"
 WORKERS = 20
-SETTINGS = TenantSettings("prod", "http://gateway.search:8080", timedelta(days=30), timedelta(seconds=30))
+SETTINGS = TenantSettings(
+    "prod", "http://gateway.search:8080", timedelta(days=30), timedelta(seconds=30), revocable=True
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class World:
     secrets: Secrets
     reindex_jobs: ReindexJobs
     events: Events
+    register: Register = field(default_factory=Register)
 
 
 class Replica:
@@ -182,6 +188,9 @@ class Replica:
                 directory=world.cells,
                 objects=api,
                 secrets=world.secrets,
+                register=world.register,
+                keys=OneKey(),
+                canary=SilentCanary(),
                 signer=CellKeySigner(),
                 reindex_jobs=world.reindex_jobs,
                 events=world.events,

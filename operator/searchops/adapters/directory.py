@@ -122,6 +122,7 @@ class RegisteredDirectory:
             draining=draining,
             ca_cert=data.get("caCert") or None,
             api_key=data.get("apiKey", ""),
+            alt_api_key=data.get("altApiKey", ""),
         )
 
     def _pool(self, name: str, data: Mapping[str, str]) -> PoolRegistration:

@@ -17,6 +17,8 @@ OWNER_UID = "searchops.dev/owner-uid"
 INPUTS_DIGEST = "searchops.dev/inputs-digest"
 RENEW_AT = "searchops.dev/renew-at"
 TENANT = "searchops.dev/tenant"
+TOKEN_ID = "searchops.dev/token-id"  # noqa: S105 - an annotation's name
+KEY_ID = "searchops.dev/key-id"
 
 
 class KubeAccessSecrets:
@@ -100,4 +102,6 @@ def _state(found: Mapping[str, Any]) -> AccessSecretState:
         renew_at=annotations.get(RENEW_AT, ""),
         token=token,
         tenant=annotations.get(TENANT, ""),
+        token_id=annotations.get(TOKEN_ID, ""),
+        key_id=annotations.get(KEY_ID, ""),
     )

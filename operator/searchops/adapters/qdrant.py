@@ -351,6 +351,28 @@ class QdrantCells:
 
         await self._write(cell, f"drop {collection}", drop, done, Effect(dropped=collection), verify=True)
 
+    # -- for the register of tokens ----------------------------------------------------------------------------
+
+    def connection(self, cell: CellRegistration) -> Connection:
+        """The cell's open client, shared with whoever else talks to it.
+
+        Raises:
+            NotReady: the cell has no address, or a certificate that cannot be read.
+        """
+        return self._connections.get(cell)
+
+    async def write(
+        self,
+        cell: CellRegistration,
+        what: str,
+        act: Callable[[], Awaitable[None]],
+        done: Callable[[], Awaitable[bool]],
+        *,
+        verify: bool = False,
+    ) -> None:
+        """A write with the guards of every other: at a surveyed node only, read back where its effect is open."""
+        await self._write(cell, what, act, done, verify=verify)
+
     # -- within ------------------------------------------------------------------------------------------------
 
     async def _alias(self, cell: CellRegistration, alias: str) -> str | None:

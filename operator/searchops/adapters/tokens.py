@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CellRegistration
 
+RIGHTS = frozenset({"r", "rw", "prw"})
+
 
 class CellKeySigner:
     """HS256 with the cell's apiKey, as Qdrant verifies it."""
@@ -21,9 +23,11 @@ class CellKeySigner:
         """A token for these claims.
 
         Raises:
-            Terminal: the claims have no ``access`` (such a token would have full access), or the key is too short.
+            Terminal: ``access`` is not a list of names with a right each (a token without it, or with a right over the
+                whole server in its place, would open every tenant), or the key is too short.
         """
-        if not isinstance(claims.get("access"), list) or not claims["access"]:
+        access = claims.get("access")
+        if not isinstance(access, list) or not access or not all(map(_names_one, access)):
             raise Terminal("InvalidSpec", "a token without access claims would have full access: it is never signed")
         if not cell.key_is_strong:
             raise Terminal("CellKeyTooWeak", f"the apiKey of cell {cell.name} is shorter than 32 bytes")
@@ -42,3 +46,12 @@ class CellKeySigner:
         if not cell.key_is_strong:
             raise Terminal("CellKeyTooWeak", f"the apiKey of cell {cell.name} is shorter than 32 bytes")
         return jwt.encode(dict(claims), cell.api_key, algorithm="HS256")
+
+
+def _names_one(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("collection"), str)
+        and bool(entry["collection"])
+        and entry.get("access") in RIGHTS
+    )

@@ -6,6 +6,7 @@ Plain frozen values that ports return and planners take; no client library's typ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class CellRegistration:
     draining: bool = False
     ca_cert: str | None = field(default=None, repr=False)
     api_key: str = field(default="", repr=False)
+    alt_api_key: str = field(default="", repr=False)
 
     @property
     def key_is_strong(self) -> bool:
@@ -222,10 +224,63 @@ class AccessSecretState:
     renew_at: str
     token: str = field(default="", repr=False)
     tenant: str = ""
+    token_id: str = ""
+    key_id: str = ""
 
     def held_by(self, type_: str, uid: str, tenant: str) -> bool:
         """Whether it is this object's, or a former one's of its very name: the API server keeps one under a name."""
         return self.type == type_ and (self.owner_uid == uid or self.tenant == tenant != "")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """One access entry in a cell's register of valid tokens.
+
+    Attributes:
+        id: the point's.
+        value: what the entry's tokens claim in ``value_exists``; no secret.
+        uid: the tenant's.
+        secret: name of the Secret that holds the token, so that it is found without the tenant's status.
+    """
+
+    id: str
+    value: str
+    uid: str
+    entry: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterState:
+    """A cell's register of valid tokens, as far as one tenant goes.
+
+    Attributes:
+        owner: whose it says it is; None where it says nothing that can be read.
+        grants: the tenant's entries.
+    """
+
+    exists: bool
+    owner: CellIdentity | None = None
+    grants: tuple[TokenGrant, ...] = ()
+
+
+class Trial(Enum):
+    """How an attempt with a token ended. Silence is neither a success nor a refusal."""
+
+    OPENED = "opened"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryResult:
+    """What became of the last tries of a foreign tenant's token on this tenant, and of its own on others.
+
+    Attributes:
+        broken: where a token got through that must not; empty where every try was refused.
+    """
+
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from searchops.cli.explain import condition, next_actions, reasons
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
     APPROVE_ANNOTATION,
+    CELL_STATE_PREFIX,
     PAUSE_ANNOTATION,
     RETRY_ANNOTATION,
     ROLLBACK_ANNOTATION,
@@ -39,7 +40,15 @@ EXIT_NO_ANSWER = 3
 KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "reindexjobs"}
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="As kubectl's; in a Pod not needed.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of a tenant or ReindexJob.")]
-OperatorNamespace = Annotated[str, typer.Option(help="Where the operator runs: its report on cells is there.")]
+OperatorNamespace = Annotated[
+    str,
+    typer.Option(
+        "--operator-namespace",
+        "--system",
+        envvar="SEARCHOPS_NAMESPACE",
+        help="Where the operator runs: its reports are there.",
+    ),
+]
 Kind = Annotated[str, typer.Option(help="model or reindex.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
 console = Console(soft_wrap=True)
@@ -73,7 +82,7 @@ def status(
     operator_namespace: OperatorNamespace = "searchops-system",
     output: Output = "table",
 ) -> None:
-    """The fleet: every cell, every model, and how many tenants are ready."""
+    """The fleet: every cell, every model, how many tenants are ready, and cells whose key is being rotated."""
     _check_output(output)
 
     async def work(api: KubeApi) -> int:
@@ -81,14 +90,18 @@ def status(
         tenants = await api.list(object_path("searchtenants", ""))
         cells = cell_rows(await read_report(api, operator_namespace) or {}, tenants)
         ready = sum(condition(item, "Ready").get("status") == "True" for item in tenants)
+        rotations = await _rotations(api, operator_namespace)
         if output == "json":
             rows = [{"name": item["metadata"]["name"], "status": item.get("status", {})} for item in models]
             fleet = {"total": len(tenants), "ready": ready}
-            typer.echo(json.dumps({"models": rows, "cells": cells, "tenants": fleet}))
+            document = {"models": rows, "cells": cells, "tenants": fleet, "keyRotations": rotations}
+            typer.echo(json.dumps(document))
         else:
             console.print(cell_table(cells))
             console.print(_model_table(models))
             console.print(f"tenants ready: {ready} of {len(tenants)}")
+            for line in _rotation_lines(rotations):
+                console.print(line, markup=False)
         return 0 if ready == len(tenants) else EXIT_NOT_READY
 
     _with_api(kubeconfig, work)
@@ -119,6 +132,31 @@ def orphans(
         return 0
 
     _with_api(kubeconfig, work)
+
+
+async def _rotations(api: KubeApi, system: str) -> list[dict[str, str]] | None:
+    """How far the rotation of each cell's key is; None where the operator's namespace may not be read."""
+    try:
+        found = await api.list(f"/api/v1/namespaces/{system}/configmaps")
+    except ReconcileError:
+        return None
+    rows = []
+    for item in found:
+        name, data = item["metadata"]["name"], item.get("data") or {}
+        if name.startswith(CELL_STATE_PREFIX):
+            kept = {key: data.get(key, "") for key in ("phase", "resigned", "total", "message")}
+            rows.append({"cell": name.removeprefix(CELL_STATE_PREFIX), **kept})
+    return rows
+
+
+def _rotation_lines(rotations: list[dict[str, str]] | None) -> list[str]:
+    if rotations is None:
+        return ["key rotations: the ConfigMaps of the operator's namespace cannot be read; name it by --system"]
+    return [
+        f"key of cell {row['cell']}: {row['phase']}, {row['resigned']} of {row['total']} tokens; {row['message']}"
+        for row in rotations
+        if row["phase"] != "Idle"
+    ]
 
 
 def _model_table(models: list[dict[str, Any]]) -> Table:

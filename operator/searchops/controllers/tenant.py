@@ -17,8 +17,8 @@ from searchops.controllers.tenant_lanes import Lanes
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
-from searchops.planning.names import CELL_ANNOTATION, OWNER_UID_LABEL
-from searchops.planning.tenant_access import renew_at, token_claims
+from searchops.planning.names import CELL_ANNOTATION, OWNER_UID_LABEL, tokens_collection
+from searchops.planning.tenant_access import key_id, renew_at, token_claims
 from searchops.runtime.errors import NotReady, Terminal, Transient
 from searchops.runtime.result import Result
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from searchops.api.observed import CellRegistration
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
-    from searchops.api.v1alpha1.search_tenant import AccessEntry
     from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.controllers.tenant_backups import BackupRecords
     from searchops.planning.schema import Owner
@@ -48,6 +48,8 @@ NOT_DDL = (
     act.EmitEvent,
     act.WriteAccessSecret,
     act.DeleteAccessSecret,
+    act.GrantTokens,
+    act.RevokeTokens,
     act.CreateReindexJob,
     act.DeleteReindexJob,
 )
@@ -207,8 +209,8 @@ class TenantController:
                     await self._finalizer.remove(cached)
                 case act.EmitEvent(reason=reason, message=message, warning=warning):
                     self._ports.events.record(_reference(cached), reason, message, warning=warning)
-                case act.WriteAccessSecret(entry=entry, inputs_digest=digest):
-                    await self._write_secret(tenant, facts, owner, entry, digest)
+                case act.WriteAccessSecret():
+                    await self._write_secret(facts, owner, action)
                 case act.DeleteAccessSecret(name=name):
                     await self._ports.secrets.delete(owner.namespace, name, owner_uid=owner.uid)
                 case act.CreateReindexJob():
@@ -225,6 +227,8 @@ class TenantController:
             raise Transient("the tenant's cell is not registered any more; it is read again")
         ddl = self._ports.ddl
         match action:
+            case act.PrepareRegister() | act.GrantTokens() | act.RevokeTokens():
+                await self._register(cell, action)
             case act.ClaimCell(identity=identity):
                 await ddl.claim(cell, identity)
             case act.CreateCollection(design=design):
@@ -248,28 +252,40 @@ class TenantController:
                 async with irreversible(f"drop {collection}", self._lease_left):
                     await ddl.drop_collection(cell, collection)
 
-    async def _write_secret(
-        self, tenant: SearchTenant, facts: TenantFacts, owner: Owner, entry: AccessEntry, digest: str
+    async def _register(
+        self, cell: CellRegistration, action: act.PrepareRegister | act.GrantTokens | act.RevokeTokens
     ) -> None:
+        register, name = self._ports.register, tokens_collection(self._settings.fleet)
+        match action:
+            case act.PrepareRegister(identity=identity, replicas=replicas):
+                await register.prepare(cell, name, identity, replicas)
+            case act.GrantTokens(grants=grants):
+                await register.grant(cell, name, grants)
+            case act.RevokeTokens(ids=ids):
+                await register.revoke(cell, name, ids)
+
+    async def _write_secret(self, facts: TenantFacts, owner: Owner, action: act.WriteAccessSecret) -> None:
         assert facts.cell is not None  # noqa: S101 - access is planned on a cell that answered
-        cell, now = facts.cell.registration, self._clock()
-        lifetime = self._settings.token_lifetime
-        token = self._ports.signer.sign(cell, token_claims(entry, owner, cell.name, issued=now, lifetime=lifetime))
+        cell, entry, now = facts.cell.registration, action.entry, self._clock()
+        signing, lifetime = facts.signing or cell, self._settings.token_lifetime
+        claims = token_claims(entry, owner, cell.name, issued=now, lifetime=lifetime, token_id=action.token_id)
         data = {
             "gateway": self._settings.gateway_url,
             "alias": owner.alias,
-            "token": token,
+            "token": self._ports.signer.sign(signing, claims),
             "expiresAt": format_time(now + lifetime),
         }
-        if entry.role == "Search":
+        if entry.role == "Search" or entry.direct:
             data["url"] = cell.urls[0]
             if cell.grpc_port is not None:
                 data["grpcUrl"] = f"{urlsplit(cell.urls[0]).hostname}:{cell.grpc_port}"
             if cell.ca_cert:
                 data["caCert"] = cell.ca_cert
         annotations = {
-            "searchops.dev/inputs-digest": digest,
+            "searchops.dev/inputs-digest": action.inputs_digest,
             "searchops.dev/renew-at": format_time(renew_at(owner, entry, now, lifetime)),
+            "searchops.dev/token-id": action.token_id,
+            "searchops.dev/key-id": key_id(signing.api_key),
             "searchops.dev/tenant": owner.name,
         }
         await self._ports.secrets.write(
@@ -285,6 +301,7 @@ def _reindex_body(tenant: SearchTenant, action: act.CreateReindexJob) -> dict[st
     spec: dict[str, Any] = {
         "tenant": tenant.metadata.name,
         "strategy": action.strategy,
+        "cutover": action.cutover,
         "slices": action.slices,
         "source": {"fromCollection": True},
         "worker": {"podTemplate": action.pod_template},

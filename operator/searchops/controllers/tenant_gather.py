@@ -17,7 +17,7 @@ from searchops.controllers.tenant_index import Generations, Grants
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
 from searchops.planning.binding_state import count_key, read_bindings
-from searchops.planning.names import alias_name, generation_of, side_alias
+from searchops.planning.names import ACCESS_SECRET_TYPE, alias_name, generation_of, side_alias, tokens_collection
 from searchops.planning.tenant_access import token_claims
 from searchops.planning.tenant_adoption import adoption_of
 from searchops.runtime.key import Key
@@ -26,18 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from searchops.api.observed import CellRegistration
+    from searchops.api.observed import CellRegistration, RegisterState
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
     from searchops.ports import (
         AccessSecrets,
+        CanaryFindings,
         CellDirectory,
+        CellKeys,
         CellReader,
         CellWriter,
         EventRecorder,
         ObjectReader,
         ReindexJobs,
+        TokenRegister,
         TokenSigner,
     )
     from searchops.runtime.cache import ObjectCache
@@ -56,6 +59,9 @@ class TenantPorts:
     directory: CellDirectory
     objects: ObjectReader
     secrets: AccessSecrets
+    register: TokenRegister
+    keys: CellKeys
+    canary: CanaryFindings
     signer: TokenSigner
     reindex_jobs: ReindexJobs
     events: EventRecorder
@@ -100,15 +106,25 @@ class TenantGatherer:
             return replace(facts, cells=states, held=held, grants=self._grants.counted(own, states))
         registration = directory.get(claimed)
         if registration is None and tenant.metadata.deletion_timestamp is not None:
-            return replace(facts, secrets=await self._secrets(tenant))
+            return replace(facts, secrets=await self._secrets(tenant, None))
         if registration is None:
             return facts
         state = await self._ports.cells.survey(registration)
         facts = replace(facts, cell=state, cells=(state,))
         if not state.reachable and tenant.metadata.deletion_timestamp is None:
             return facts  # nothing is decided while it is silent, so nothing more is asked of the API server
-        secrets = await self._secrets(tenant)
-        facts = replace(facts, secrets=secrets, reindex=self._reindex(tenant))
+        own = Key(tenant.metadata.namespace, tenant.metadata.name)
+        register = await self._register(tenant, registration, state)
+        secrets = await self._secrets(tenant, register)
+        self._ports.keys.saw(own, claimed, [item.key_id for item in secrets.values() if _is_ours(tenant, item)])
+        facts = replace(
+            facts,
+            secrets=secrets,
+            reindex=self._reindex(tenant),
+            register=register,
+            signing=self._ports.keys.signing(registration),
+            canary=self._ports.canary.result(own),
+        )
         if not state.reachable:
             return facts
         owner = planner.owner_of(tenant, facts, self._settings)
@@ -129,6 +145,7 @@ class TenantGatherer:
         """The tenant is gone."""
         self._grants.forget(key)
         self._first_seen.pop(key, None)
+        self._ports.keys.forget(key)
 
     async def _every(self, directory: Mapping[str, CellRegistration]) -> tuple[CellState, ...]:
         """All cells at once: one that hangs costs its own time, not the sum."""
@@ -234,8 +251,17 @@ class TenantGatherer:
             counts[count_key(item, own_side)] = missing
         return counts
 
-    async def _secrets(self, tenant: SearchTenant) -> dict[str, AccessSecretState]:
+    async def _register(self, tenant: SearchTenant, cell: CellRegistration, state: CellState) -> RegisterState | None:
+        """The tenant's entries; also those that its status has lost, since the register names their Secrets."""
+        if not self._settings.revocable or not state.reachable:
+            return None
+        name = tokens_collection(self._settings.fleet)
+        exists = name in state.collections
+        return await self._ports.register.read(cell, name, tenant.metadata.uid, exists=exists)
+
+    async def _secrets(self, tenant: SearchTenant, register: RegisterState | None) -> dict[str, AccessSecretState]:
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
+        names |= {grant.secret for grant in register.grants} if register is not None else set()
         found = {}
         for name in sorted(names):
             secret = await self._ports.secrets.read(tenant.metadata.namespace, name)
@@ -269,3 +295,7 @@ class TenantGatherer:
         if probe.ok or held is None:
             return probe
         return replace(probe, error=f"{probe.error}; asked with the token of Secret {owner.namespace}/{held.name}")
+
+
+def _is_ours(tenant: SearchTenant, secret: AccessSecretState) -> bool:
+    return (secret.type, secret.owner_uid) == (ACCESS_SECRET_TYPE, tenant.metadata.uid)

@@ -25,6 +25,7 @@ OWNER_UID_LABEL = "searchops.dev/owner-uid"
 OWNER_NAME_ANNOTATION = "searchops.dev/owner-name"
 OWNER_NAMESPACE_ANNOTATION = "searchops.dev/owner-namespace"
 TASK_LABEL = "searchops.dev/task"
+CELL_STATE_PREFIX = "searchops-cell-"
 ACCESS_SECRET_TYPE = "searchops.dev/access"  # noqa: S105 - a Secret's type, not a secret
 
 KEY_FLEET = "searchops.dev/fleet"
@@ -122,6 +123,11 @@ def job_name(kind: str, uid: str, *inputs: str) -> str:
 def state_map_name(model: str) -> str:
     """The ConfigMap that keeps what must survive a lost status of a model."""
     return f"searchops-model-{model}"
+
+
+def cell_state_map_name(cell: str) -> str:
+    """The ConfigMap that keeps how far the rotation of a cell's key has come."""
+    return f"{CELL_STATE_PREFIX}{cell}"
 
 
 def tokens_collection(fleet: str) -> str:

@@ -140,11 +140,6 @@ def unsupported_fields(spec: SearchTenantSpec) -> tuple[str, ...]:
         )
     if spec.gate is not None and spec.gate.pinned is not None:
         found.append("spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout")
-    direct = [entry.name for entry in spec.access if entry.direct]
-    if direct:
-        found.append(
-            f"spec.access[name={direct[0]}].direct is not supported by this version: write through the gateway"
-        )
     return tuple(found)
 
 

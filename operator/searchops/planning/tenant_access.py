@@ -11,39 +11,68 @@ from searchops.planning.conditions import Finding, no, yes
 from searchops.planning.names import ACCESS_SECRET_TYPE, short_hash
 from searchops.planning.schema import side_of
 from searchops.planning.tenant_facts import DeleteAccessSecret, TenantAction, WriteAccessSecret
+from searchops.planning.token_register import RegisterStep, plan_register, value_claim
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from searchops.api.observed import CellState
+    from searchops.api.observed import AccessSecretState, CellRegistration, CellState
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
 
 
 def token_claims(
-    entry: AccessEntry, owner: Owner, cell: str, *, issued: datetime, lifetime: timedelta
+    entry: AccessEntry, owner: Owner, cell: str, *, issued: datetime, lifetime: timedelta, token_id: str = ""
 ) -> dict[str, Any]:
     """Claims of one entry's token.
 
     ``access`` is always set (a token without it has full access) and names the *alias*: the database checks the name
     in the request before it resolves aliases, so the token survives every switch. Index tokens also name both sides.
+
+    Args:
+        entry: whose token it is.
+        owner: the tenant.
+        cell: name of its cell, for the gateway.
+        issued: from when the lifetime counts.
+        lifetime: how long it is valid.
+        token_id: the entry's value in the cell's register; while the register holds it the token is valid.
     """
     access = [{"collection": owner.alias, "access": "r" if entry.role == "Search" else "prw"}]
     if entry.role == "Index":
         access += [{"collection": side_of(owner.alias, number), "access": "prw"} for number in (0, 1)]
-    return {
+    claims: dict[str, Any] = {
         "exp": int((issued + lifetime).timestamp()),
         "access": access,
         "subject": f"{owner.uid}/{entry.name}",
         "cell": cell,
     }
+    if token_id:
+        claims["value_exists"] = value_claim(owner.fleet, token_id)
+    return claims
 
 
-def inputs_digest(entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings) -> str:
-    """What a Secret's content follows from; the key enters as a hash of a hash, never in a form to be guessed from."""
-    key = hashlib.sha256(b"searchops access\0" + cell.registration.api_key.encode()).hexdigest()
+def key_id(key: str) -> str:
+    """Names a key without telling anything of it: a hash of a hash, and keys are 32 bytes or longer."""
+    inner = hashlib.sha256(b"searchops access\0" + key.encode()).hexdigest()
+    return hashlib.sha256(f"key id\0{inner}".encode()).hexdigest()[:16]
+
+
+def inputs_digest(
+    entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings, *, signing: str | None = None
+) -> str:
+    """What a Secret's content follows from; the key enters as a hash of a hash, never in a form to be guessed from.
+
+    Args:
+        entry: whose Secret it is.
+        owner: the tenant.
+        cell: the tenant's cell.
+        settings: the operator's.
+        signing: the key that signs its token; the cell's apiKey where none is given.
+    """
     registration = cell.registration
+    signed_with = registration.api_key if signing is None else signing
+    key = hashlib.sha256(b"searchops access\0" + signed_with.encode()).hexdigest()
     parts = (
         entry.role,
         owner.alias,
@@ -55,6 +84,8 @@ def inputs_digest(entry: AccessEntry, owner: Owner, cell: CellState, settings: T
         registration.ca_cert or "",
         str(settings.token_lifetime),
         key,
+        *(("revocable",) if settings.revocable else ()),
+        *(("direct",) if entry.direct else ()),
     )
     return "sha256:" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -74,29 +105,71 @@ def plan_access(
     now: datetime,
 ) -> tuple[list[TenantAction], tuple[Finding, ...], dict[str, object]]:
     """Secrets to write or remove, the condition, and the fields of the status that follow."""
-    actions: list[TenantAction] = []
-    conflicts = []
+    register = plan_register(tenant, facts, owner, cell, now) if settings.revocable else RegisterStep()
     wanted = {entry.secret_name for entry in tenant.spec.access}
+    status: dict[str, object] = {"access_secrets": tuple(sorted(wanted))}
+    if register.conflict:
+        return [], (no("AccessReady", TenantReason.CONFLICT, register.conflict),), status
+    actions: list[TenantAction] = list(register.actions)
+    conflicts = []
     for entry in tenant.spec.access:
-        digest = inputs_digest(entry, owner, cell, settings)
         found = facts.secrets.get(entry.secret_name)
+        digests = _digests(entry, owner, cell, settings, facts.signing)
         if found is not None and not found.held_by(ACCESS_SECRET_TYPE, owner.uid, owner.name):
             conflicts.append(f"{entry.secret_name} (type {found.type})")
-        elif found is None or found.inputs_digest != digest or _due(found.renew_at, now):
-            actions.append(WriteAccessSecret(entry, digest))
+        elif (
+            found is None
+            or found.inputs_digest not in digests
+            or found.token_id != register.value(entry.name)
+            or _due(found.renew_at, now)
+        ):
+            actions.append(WriteAccessSecret(entry, digests[0], register.value(entry.name)))
+    removed = {action.name for action in actions if isinstance(action, DeleteAccessSecret)}
     for name in tenant.status.access_secrets:
-        held = facts.secrets.get(name)
-        if name not in wanted and held is not None and (held.type, held.owner_uid) == (ACCESS_SECRET_TYPE, owner.uid):
+        if name not in wanted and name not in removed and _ours(facts.secrets.get(name), owner):
             actions.append(DeleteAccessSecret(name))
-    status: dict[str, object] = {"access_secrets": tuple(sorted(wanted))}
     if conflicts:
         message = (
             f"spec.access: the Secret name {', '.join(conflicts)} is taken by something else in namespace "
             f"{owner.namespace}; it is never merged into; choose another secretName or remove that Secret"
         )
         return actions, (no("AccessReady", TenantReason.SECRET_CONFLICT, message),), status
-    message = f"{len(wanted)} Secrets hold tokens on {owner.alias}"
+    message = f"{len(wanted)} Secrets hold tokens on {owner.alias}{_direct(tenant)}"
     return actions, (yes("AccessReady", TenantReason.TOKENS_ISSUED, message),), status
+
+
+def direct_writers(tenant: SearchTenant) -> tuple[str, ...]:
+    """Entries that write to the database themselves: they know only the alias, so no side of a rebuild gets it all."""
+    return tuple(entry.name for entry in tenant.spec.access if entry.direct and entry.role == "Index")
+
+
+def _direct(tenant: SearchTenant) -> str:
+    names = direct_writers(tenant)
+    if not names:
+        return ""
+    return (
+        f"; {', '.join(names)} may write to the database itself (direct: true), which a rebuild's other side does not "
+        "see: every cutover is Manual, for a person who has stopped or repeated those writes"
+    )
+
+
+def _digests(
+    entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings, signing: CellRegistration | None
+) -> tuple[str, ...]:
+    """What the Secret may say that it was made from; the first is how it is made now.
+
+    While it is not known how far a rotation has come, a token of either key is left as it is.
+    """
+    registration = cell.registration
+    if signing is not None:
+        keys: tuple[str, ...] = (signing.api_key,)
+    else:
+        keys = tuple(key for key in (registration.api_key, registration.alt_api_key) if key)
+    return tuple(inputs_digest(entry, owner, cell, settings, signing=key) for key in keys)
+
+
+def _ours(found: AccessSecretState | None, owner: Owner) -> bool:
+    return found is not None and (found.type, found.owner_uid) == (ACCESS_SECRET_TYPE, owner.uid)
 
 
 def _due(text: str, now: datetime) -> bool:

@@ -33,6 +33,7 @@ from searchops.planning.tenant_facts import (
     PatchCollection,
     RemoveAlias,
     RemoveFinalizer,
+    RevokeTokens,
     TenantAction,
     TenantPlan,
 )
@@ -78,7 +79,11 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
     if cell is not None and not trouble:
         actions += _on_cell(tenant, facts, owner, now, retain=retain)
     if not retain:
+        grants = facts.register.grants if facts.register is not None and not trouble else ()
+        if grants:
+            actions.append(RevokeTokens(tuple(sorted(grant.id for grant in grants))))
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
+        names |= {grant.secret for grant in grants}
         owned = [name for name in sorted(names) if _ours(facts, owner, name)]
         actions += [DeleteAccessSecret(name) for name in owned]
     ends = "dropped" if tenant.spec.deletion_policy == "Delete" else "stored as a snapshot and dropped"

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from searchops.api.backup import BackupRecord
     from searchops.api.observed import (
         AccessSecretState,
+        CanaryResult,
         CellIdentity,
+        CellRegistration,
         CellState,
         CollectionDesign,
         CollectionState,
+        RegisterState,
         SearchProbe,
         StrictMode,
+        TokenGrant,
     )
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.reindex_job import ReindexJob
@@ -37,6 +41,8 @@ class TenantSettings:
     backups: BackupSettings | None = None
     reclaim: Literal["Namespace", "Fleet"] = "Namespace"
     """Whether data is given back in the very same namespace only, or in any of that name (disaster recovery)."""
+    revocable: bool = False
+    """Whether tokens name their entry in the cell's register, so that removing the entry revokes them at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,9 @@ class TenantFacts:
         model: the EmbeddingModel that the tenant follows, or None.
         backup: what is known of its backups; None where that has not been read yet.
         restored: another cell, onto which its collection was restored after its own lost it, or None.
+        register: the tenant's part of its cell's register of tokens; None where there is none or it was not read.
+        signing: the tenant's cell with the key that signs tokens now; None while a rotation's record is not read yet.
+        canary: what the isolation canary saw last; None where it has not spoken since this process began.
     """
 
     identity: CellIdentity
@@ -70,6 +79,9 @@ class TenantFacts:
     probe: SearchProbe | None = None
     backup: BackupRecord | None = None
     restored: str | None = None
+    register: RegisterState | None = None
+    signing: CellRegistration | None = None
+    canary: CanaryResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +173,29 @@ class WriteAccessSecret:
 
     entry: AccessEntry
     inputs_digest: str
+    token_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRegister:
+    """Create the cell's register of valid tokens."""
+
+    identity: CellIdentity
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTokens:
+    """Enter access entries into the register, in one request."""
+
+    grants: tuple[TokenGrant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeTokens:
+    """Take entries out of the register: their tokens are refused from now on."""
+
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +214,7 @@ class CreateReindexJob:
     strategy: str
     slices: int
     pod_template: str
+    cutover: Literal["Automatic", "Manual"] = "Automatic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +247,9 @@ TenantAction = (
     | DropCollection
     | WriteAccessSecret
     | DeleteAccessSecret
+    | PrepareRegister
+    | GrantTokens
+    | RevokeTokens
     | CreateReindexJob
     | DeleteReindexJob
     | EmitEvent

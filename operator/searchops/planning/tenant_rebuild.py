@@ -6,7 +6,7 @@ on: writes of the time between have missed it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from searchops.api.meta import format_time, parse_time
 from searchops.api.v1alpha1.search_tenant import RebuildStatus, TenantReason
@@ -23,6 +23,7 @@ from searchops.planning.names import (
 )
 from searchops.planning.reindex_request import may_switch
 from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, collection_design, schema_digest
+from searchops.planning.tenant_access import direct_writers
 from searchops.planning.tenant_facts import (
     AddVector,
     CreateCollection,
@@ -98,7 +99,8 @@ def _fill(
         strategy = "BlueGreen" if blue_green else "NamedVector"
         model = context.facts.model
         template = model.spec.engine.worker.pod_template if model is not None else "cpu"
-        create = CreateReindexJob(name, target.revision, strategy, DEFAULT_SLICES, template)
+        cutover: Literal["Automatic", "Manual"] = "Manual" if direct_writers(context.tenant) else "Automatic"
+        create = CreateReindexJob(name, target.revision, strategy, DEFAULT_SLICES, template, cutover)
         return BindingStep((create,), said, status, previous, REBUILD_POLL_SECONDS)
     if holds(job.status.conditions, "Verified") and may_switch(job) and _complete(context, pending):
         return BindingStep(_switch(context, pending, blue_green=blue_green), ())

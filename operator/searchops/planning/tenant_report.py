@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
 from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenantStatus, TenantReason
-from searchops.planning.conditions import Finding, no, stamp, unknown, yes
+from searchops.planning.conditions import Finding, find, no, stamp, unknown, yes
 from searchops.planning.quotas import quota_finding, usage
 from searchops.planning.tenant_facts import TenantFacts, TenantPlan
 
@@ -44,6 +44,9 @@ def report(
     findings["BackupFresh"] = unknown("BackupFresh", TenantReason.NOT_CONFIGURED, "spec.backup is not set")
     if paused:
         findings["ModelBound"] = unknown("ModelBound", TenantReason.PAUSED, "spec.paused: the binding is left as it is")
+    canary = _isolated(tenant, facts)
+    if canary is not None:
+        findings["Isolated"] = canary
     findings["Ready"] = _ready(findings, paused=paused)
     phase = "Paused" if paused else "Ready" if findings["Ready"].status == "True" else "Progressing"
     status = status_with(tenant, tuple(findings.values()), now, phase=phase).model_copy(
@@ -61,7 +64,7 @@ def report(
 
 
 def _ready(findings: dict[str, Finding], *, paused: bool) -> Finding:
-    for kind in ("Provisioned", "AccessReady", "SchemaInSync", "ModelBound", "Searchable"):
+    for kind in ("Isolated", "Provisioned", "AccessReady", "SchemaInSync", "ModelBound", "Searchable"):
         finding = findings.get(kind)
         if finding is None or finding.status == "True":
             continue
@@ -69,6 +72,18 @@ def _ready(findings: dict[str, Finding], *, paused: bool) -> Finding:
         if not lexical and not (paused and kind == "ModelBound"):
             return no("Ready", TenantReason(finding.reason), f"{kind}: {finding.message}")
     return yes("Ready", TenantReason.READY, "provisioned, searchable with its own token, bound as its model wants")
+
+
+def _isolated(tenant: SearchTenant, facts: TenantFacts) -> Finding | None:
+    """What the canary saw; while it has not spoken again, what it saw before holds, a breach above all."""
+    if facts.canary is None:
+        before = find(tenant.status.conditions, "Isolated")
+        if before is None:
+            return None
+        return Finding("Isolated", before.status, TenantReason(before.reason), before.message)
+    if facts.canary.broken:
+        return no("Isolated", TenantReason.ISOLATION_BROKEN, facts.canary.broken)
+    return yes("Isolated", TenantReason.ISOLATION_HELD, "a foreign token was refused wherever the canary tried it")
 
 
 def placed(cell: CellState) -> Finding:

@@ -253,6 +253,17 @@ class DomainMetrics:
             "backup_tenants", "Tenants that ask for backups, by whether they have one.", "cell", "has"
         )
         self._backup_oldest = gauge("backup_oldest_seconds", "Age of the newest backup of whose is oldest.", "cell")
+        self._visits = counter(
+            "isolation_canary_total", "Visits of the isolation canary by what they proved.", "outcome"
+        )
+        self._rotation = gauge(
+            "cell_key_rotation", "1 for the phase that the cell's key rotation is in.", "cell", "phase"
+        )
+        self._tokens = gauge("cell_tokens", "Tenants' tokens of the cell by the key that signed them.", "cell", "key")
+        self._register_lost = gauge(
+            "cell_token_register_lost", "1 where the register of tokens is gone: the cell refuses every token.", "cell"
+        )
+        self._phases_of: dict[str, str] = {}
         self._missed = counter("watch_missed_total", "What a sweep found that the watch had missed.", "kind", "what")
         self._calls = counter("client_requests_total", "Calls to things outside.", "client", "operation", "result")
         self._call_time = Histogram(
@@ -326,6 +337,25 @@ class DomainMetrics:
         self._backup_tenants.labels(name, "true").set(asking - without)
         self._backup_tenants.labels(name, "false").set(without)
         self._backup_oldest.labels(name).set(oldest)
+
+    def visited(self, outcome: Literal["held", "broken", "unknown"]) -> None:
+        """A visit of the isolation canary has ended."""
+        self._visits.labels(outcome).inc()
+
+    def rotation(self, cell: str, phase: str, resigned: int, total: int) -> None:
+        """A cell's keys were looked at; the series of the phase before is taken out."""
+        label = self._names(cell)
+        before = self._phases_of.get(label)
+        if before is not None and before != phase:
+            self._rotation.remove(label, before)
+        self._phases_of[label] = phase
+        self._rotation.labels(label, phase).set(1)
+        self._tokens.labels(label, "signing").set(resigned)
+        self._tokens.labels(label, "other").set(total - resigned)
+
+    def register_lost(self, cell: str, *, lost: bool) -> None:
+        """A cell was looked at for its register of tokens."""
+        self._register_lost.labels(self._names(cell)).set(lost)
 
     def missed(self, kind: str, *, ghosts: int, refreshed: int) -> None:
         """A sweep has ended."""

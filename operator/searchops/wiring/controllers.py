@@ -10,6 +10,7 @@ from searchops.adapters.kube import KubeReindexJobs, KubeStateMaps
 from searchops.adapters.kube_backup_jobs import KubeBackupJobs
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_secrets import KubeAccessSecrets
+from searchops.adapters.qdrant_tokens import QdrantTokens
 from searchops.adapters.tokens import CellKeySigner
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.api.v1alpha1.embedding_model import ModelReason
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from searchops.adapters.kube_api import KubeApi
     from searchops.adapters.qdrant import QdrantCells
     from searchops.adapters.triton import TritonServers
+    from searchops.controllers.cell_access import CellAccess
+    from searchops.controllers.isolation_canary import IsolationCanary
     from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.runtime.barrier import Barrier
     from searchops.runtime.cache import CachedObject
@@ -111,6 +114,8 @@ class Parts:
     settings: OperatorSettings
     api: KubeApi
     cells: QdrantCells
+    access: CellAccess
+    canary: IsolationCanary
     servers: TritonServers
     directory: RegisteredDirectory
     objects: KubeObjects
@@ -192,30 +197,38 @@ def make_controllers(parts: Parts, kinds: Kinds, gate: Barrier) -> list[Controll
     ]
 
 
+def tenant_settings(settings: OperatorSettings) -> TenantSettings:
+    """What tenants' plans depend on."""
+    return TenantSettings(
+        settings.fleet,
+        settings.gateway_url,
+        settings.token_lifetime,
+        settings.binding_settle,
+        backups=settings.backups,
+        reclaim=settings.reclaim,
+        revocable=settings.revocable_tokens,
+    )
+
+
 def _tenant_controller(
     parts: Parts, kinds: Kinds, signer: CellKeySigner, reindex_jobs: KubeReindexJobs
 ) -> TenantController:
-    settings = parts.settings
     ports = TenantPorts(
         cells=parts.cells,
         ddl=parts.cells,
         directory=parts.directory,
         objects=parts.objects,
         secrets=KubeAccessSecrets(parts.api),
+        register=QdrantTokens(parts.cells),
+        keys=parts.access,
+        canary=parts.canary,
         signer=signer,
         reindex_jobs=reindex_jobs,
         events=parts.events,
     )
     return TenantController(
         ports,
-        TenantSettings(
-            settings.fleet,
-            settings.gateway_url,
-            settings.token_lifetime,
-            settings.binding_settle,
-            backups=settings.backups,
-            reclaim=settings.reclaim,
-        ),
+        tenant_settings(parts.settings),
         tenants=kinds.tenants.cache,
         models=kinds.models.cache,
         reindexes=kinds.reindexes.cache,

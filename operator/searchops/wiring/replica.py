@@ -13,15 +13,19 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from searchops.adapters.access_probes import AccessProbes
 from searchops.adapters.directory import RegisteredDirectory
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_namespaces import KubeNamespaceLabels
+from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.triton import TritonServers
+from searchops.controllers.cell_access import CellAccess
 from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.cell_watch import CellWatch
+from searchops.controllers.isolation_canary import IsolationCanary
 from searchops.controllers.job_sweep import JobSweep
 from searchops.controllers.model import status_of
 from searchops.controllers.namespace_protection import NamespaceProtection
@@ -46,11 +50,12 @@ from searchops.wiring.controllers import (
     make_controllers,
     make_kinds,
     make_last_snapshots,
+    tenant_settings,
 )
 from searchops.wiring.watches import all_set, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from aiohttp import web
 
@@ -89,6 +94,9 @@ class Operator:
         )
         self._elector = LeaderElector(KubeLease(api, settings.namespace, LEASE_NAME), identity)
         self._kinds = make_kinds(self._objects, bucket, redactor, self._telemetry)
+        self._probes = AccessProbes()
+        self._access = self._cell_access()
+        self._canary = self._isolation_canary()
         self._sources = [kind.source for kind in self._kinds.all]
         self._barrier = Barrier(self._sources)
         self._stop = asyncio.Event()
@@ -99,11 +107,39 @@ class Operator:
         self._keeper = make_backup_keeper(parts, self._kinds)
         self._snapshots = make_last_snapshots(parts)
 
+    def _cell_access(self) -> CellAccess:
+        return CellAccess(
+            settings=tenant_settings(self._settings),
+            directory=self._directory,
+            cells=self._cells,
+            probe=self._probes,
+            state=KubeStateMaps(self._api, self._settings.namespace),
+            tenants=self._kinds.tenants.cache,
+            wake=self._kinds.tenants.queue.add,
+            metrics=self._telemetry.domain,
+            clock=_now,
+        )
+
+    def _isolation_canary(self) -> IsolationCanary:
+        return IsolationCanary(
+            period=self._settings.isolation_canary_minutes * 60,
+            gateway_url=self._settings.gateway_url,
+            directory=self._directory,
+            secrets=KubeAccessSecrets(self._api),
+            trials=self._probes,
+            tenants=self._kinds.tenants.cache,
+            wake=self._kinds.tenants.queue.add,
+            events=self._events,
+            metrics=self._telemetry.domain,
+        )
+
     def _parts(self) -> Parts:
         return Parts(
             settings=self._settings,
             api=self._api,
             cells=self._cells,
+            access=self._access,
+            canary=self._canary,
             servers=self._servers,
             directory=self._directory,
             objects=self._objects,
@@ -188,6 +224,9 @@ class Operator:
             group.create_task(self._sweep_jobs())
             group.create_task(self._watch_cells())
             group.create_task(self._keep_backups())
+            group.create_task(self._repeat(self._access.run_once, self._settings.cell_access_seconds))
+            if self._settings.isolation_canary_minutes:
+                group.create_task(self._repeat(self._canary.run_once, self._canary.turn))
 
     async def _sweep_jobs(self) -> None:
         sweep = JobSweep(
@@ -209,6 +248,12 @@ class Operator:
         while True:
             await self._keeper.run_once()
             await asyncio.sleep(self._settings.backup_round_seconds)
+
+    async def _repeat(self, turn: Callable[[], Coroutine[Any, Any, Any]], seconds: float) -> None:
+        await self._barrier.wait()
+        while True:
+            await turn()
+            await asyncio.sleep(seconds)
 
     async def _sweep_cells(self) -> None:
         sweep = CellSweep(
@@ -292,7 +337,7 @@ class Operator:
         await asyncio.wait(watches, timeout=2.0)
         await runner.cleanup()
         self._dependencies.close()
-        for part in (self._cells, self._servers, self._api):
+        for part in (self._cells, self._probes, self._servers, self._api):
             with contextlib.suppress(Exception):
                 await part.close()
 

@@ -8,9 +8,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+import httpx
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from searchops_sandbox.sandbox import Sandbox
@@ -46,12 +48,20 @@ async def secrets_of(sandbox: Sandbox) -> dict[str, str]:
     return {where: value for where, value in found.items() if value}
 
 
-async def leaks(sandbox: Sandbox) -> list[str]:
-    """Where a secret stands that should not: objects, events and logs; never the secret itself."""
+async def leaks(sandbox: Sandbox, *, pages: Iterable[str] = ()) -> list[str]:
+    """Where a secret stands that should not: objects, events, pages and logs; never the secret itself.
+
+    Args:
+        sandbox: whose objects and logs are searched; a traceback stands in a log.
+        pages: addresses that are scraped, such as metrics.
+    """
     texts: dict[str, str] = {}
     async with sandbox.api() as api:
         for path in READ_BY_PEOPLE:
             texts[path] = json.dumps(await api.get(path))
+    async with httpx.AsyncClient(timeout=10.0) as client:
+        for page in pages:
+            texts[page] = (await client.get(page)).raise_for_status().text
     for log in await asyncio.to_thread(_files, sandbox.folder, "*.log"):
         texts[str(log)] = log.read_text(errors="replace")
     secrets = await secrets_of(sandbox)

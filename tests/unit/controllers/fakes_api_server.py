@@ -187,6 +187,8 @@ class FakeSecrets:
                 annotations["searchops.dev/renew-at"],
                 data["token"],
                 tenant,
+                annotations["searchops.dev/token-id"],
+                annotations["searchops.dev/key-id"],
             )
 
         self._faults.through("write Secret", act)

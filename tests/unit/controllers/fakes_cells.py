@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from searchops.api.observed import CellIdentity, CellState, CollectionState, SearchProbe
+from searchops.api.observed import CellIdentity, CellState, CollectionState, RegisterState, SearchProbe, TokenGrant
 from searchops.api.retrieval import Binding
 from searchops.planning.names import (
     KEY_BINDING,
@@ -21,7 +21,7 @@ from searchops.planning.names import (
 from searchops.runtime.errors import Terminal, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.unit.controllers.fakes_faults import Faults
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 SAME_NAME = (KEY_NAMESPACE, KEY_NAME, KEY_NAMESPACE_UID)
+REGISTER = "prod@tokens"
 
 
 @dataclass(slots=True)
@@ -63,6 +64,12 @@ class FakeCell:
     aliases: dict[str, str] = field(default_factory=dict)
     identity: CellIdentity | None = None
     reachable: bool = True
+    register_owner: CellIdentity | None = None
+    grants: dict[str, TokenGrant] | None = None
+
+    def names(self) -> frozenset[str]:
+        """Every collection's name, the register's too."""
+        return frozenset(self.collections) | (frozenset() if self.grants is None else {REGISTER})
 
     def resolve(self, name: str) -> FakeCollection | None:
         return self.collections.get(self.aliases.get(name, name))
@@ -82,6 +89,7 @@ class FakeCells:
         self._faults = faults
         self._fleet = fleet
         self._uids = uids
+        self.register = FakeRegister(self, faults)
 
     def cell(self, registration: CellRegistration) -> FakeCell:
         return self.cells.setdefault(registration.name, FakeCell())
@@ -92,7 +100,7 @@ class FakeCells:
         found = self.cell(cell)
         if not found.reachable:
             return CellState(cell, reachable=False, error="refused")
-        state = CellState(cell, True, "", found.identity, frozenset(found.collections), dict(found.aliases))
+        state = CellState(cell, True, "", found.identity, found.names(), dict(found.aliases))
         return self._faults.through("survey", lambda: state)
 
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
@@ -258,6 +266,52 @@ class FakeCells:
         named = [live.binding(key) for key in (KEY_PENDING, KEY_PREVIOUS)]
         if any(item is not None and item.side == side for item in named):
             self.broken.append(what)
+
+
+class FakeRegister:
+    """`TokenRegister` over `FakeCell`s."""
+
+    def __init__(self, cells: FakeCells, faults: Faults) -> None:
+        self._cells = cells
+        self._faults = faults
+
+    async def read(self, cell: CellRegistration, collection: str, uid: str, *, exists: bool) -> RegisterState:
+        server = self._cells.cell(cell)
+        grants = server.grants if exists else None
+        if grants is None:
+            return RegisterState(exists=False)
+        own = tuple(grant for grant in grants.values() if grant.uid == uid)
+        return self._faults.through("read register", lambda: RegisterState(True, server.register_owner, own))
+
+    async def prepare(self, cell: CellRegistration, collection: str, owner: CellIdentity, replicas: int) -> None:
+        def act() -> None:
+            server = self._cells.cell(cell)
+            if server.grants is None:
+                server.grants, server.register_owner = {}, owner
+            if server.register_owner != owner:
+                raise Terminal("Conflict", f"{collection} is somebody else's")
+
+        self._write("make register", act)
+
+    async def grant(self, cell: CellRegistration, collection: str, grants: Sequence[TokenGrant]) -> None:
+        def act() -> None:
+            there = self._cells.cell(cell).grants
+            if there is None:
+                raise Transient(f"404 {collection}")
+            there.update({grant.id: grant for grant in grants})
+
+        self._write("grant tokens", act)
+
+    async def revoke(self, cell: CellRegistration, collection: str, ids: Sequence[str]) -> None:
+        def act() -> None:
+            for ident in ids:
+                (self._cells.cell(cell).grants or {}).pop(ident, None)
+
+        self._write("revoke tokens", act)
+
+    def _write(self, name: str, act: Callable[[], None]) -> None:
+        self._cells.writes.append(name)
+        self._faults.through(name, act)
 
 
 def _named_vectors(found: FakeCollection) -> set[str | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.observed import CellRegistration, PoolRegistration
+from searchops.api.observed import CanaryResult, CellRegistration, PoolRegistration
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.tenant import TenantController, TenantPorts
 from searchops.planning.names import FINALIZER, KEY_BINDING, KEY_PENDING, KEY_PREVIOUS
@@ -18,7 +19,7 @@ from searchops.runtime.key import Key
 from searchops.runtime.status import StatusWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tests.unit.controllers.fakes_api_server import (
         FakeApiServer,
@@ -77,6 +78,33 @@ class FakeDirectory:
         return {}
 
 
+class FakeKeys:
+    """`CellKeys`: the cell's own key signs, or the one that a test sets."""
+
+    def __init__(self) -> None:
+        self.key = ""
+        self.seen: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def signing(self, cell: CellRegistration) -> CellRegistration | None:
+        return replace(cell, api_key=self.key) if self.key else cell
+
+    def saw(self, tenant: tuple[str, str], cell: str, key_ids: Sequence[str]) -> None:
+        self.seen[tenant] = tuple(key_ids)
+
+    def forget(self, tenant: tuple[str, str]) -> None:
+        self.seen.pop(tenant, None)
+
+
+class FakeCanary:
+    """`CanaryFindings` that a test sets."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], CanaryResult] = {}
+
+    def result(self, tenant: tuple[str, str]) -> CanaryResult | None:
+        return self.found.get(tenant)
+
+
 class TenantWorld:
     """One tenant `shop/acme` of the model `enc` on the cell `eu-1`.
 
@@ -94,6 +122,8 @@ class TenantWorld:
         self.jobs = FakeReindexJobs(self.api, self.faults)
         self.events = FakeEvents()
         self.signer: TokenSigner = FakeSigner()
+        self.keys = FakeKeys()
+        self.canary = FakeCanary()
         self.directory = FakeDirectory(*cells)
         self.lease = 13.0
         self.worker = "done"
@@ -119,10 +149,13 @@ class TenantWorld:
                 objects=self.api,
                 secrets=self.secrets,
                 signer=self.signer,
+                register=self.cells.register,
+                keys=self.keys,
+                canary=self.canary,
                 reindex_jobs=self.jobs,
                 events=self.events,
             ),
-            TenantSettings("prod", "https://search.example", timedelta(days=30), timedelta(seconds=30)),
+            TenantSettings("prod", "https://search.example", timedelta(days=30), timedelta(seconds=30), revocable=True),
             tenants=self.tenants,
             models=self.models,
             reindexes=self.reindexes,

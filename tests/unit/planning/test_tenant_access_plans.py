@@ -136,3 +136,18 @@ def test_renewal_is_between_four_tenths_and_half_of_the_lifetime(uid: str, days:
 
 def test_the_type_of_our_secrets_is_the_documented_one() -> None:
     assert ACCESS_SECRET_TYPE == "searchops.dev/access"
+
+
+DIRECT = {"access": [case.ACCESS[0], {**case.ACCESS[1], "direct": True}]}
+
+
+def test_a_direct_writer_gets_a_secret_of_its_own_content_and_the_condition_says_what_it_costs() -> None:
+    tenant = case.make_tenant(DIRECT)
+    writer = tenant.spec.access[1]
+    assert plan(tenant, case.secrets_of()) == TenantPlan((write(writer),), None, 0.0)
+    found = plan(tenant, case.secrets_of(tenant))
+    assert found.status is not None
+    access = next(item for item in found.status.conditions if item.type == "AccessReady")
+    assert (access.status, access.reason) == ("True", "TokensIssued")
+    assert "indexer may write to the database itself" in access.message
+    assert "every cutover is Manual" in access.message

@@ -215,7 +215,6 @@ def test_an_unregistered_cell_is_said() -> None:
 
 
 PINNED = {"pinned": {"uri": "s3://h/p", "digest": case.DIGEST}}
-DIRECT = [{"name": "indexer", "role": "Index", "secretName": "acme-indexer", "direct": True}]
 
 
 @pytest.mark.parametrize(
@@ -225,10 +224,6 @@ DIRECT = [{"name": "indexer", "role": "Index", "secretName": "acme-indexer", "di
         (
             {"gate": PINNED},
             "spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout",
-        ),
-        (
-            {"access": DIRECT},
-            "spec.access[name=indexer].direct is not supported by this version: write through the gateway",
         ),
     ],
 )

@@ -56,6 +56,9 @@ class TenantReason(StrEnum):
     REBUILD_FAILED = "RebuildFailed"
     TOKENS_ISSUED = "TokensIssued"
     SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - a condition's reason
+    ISOLATION_HELD = "IsolationHeld"
+    ISOLATION_BROKEN = "IsolationBroken"
+    TOKEN_REGISTER_LOST = "TokenRegisterLost"  # noqa: S105 - an event's reason
     BOUND = "Bound"
     NO_ACTIVE_REVISION = "NoActiveRevision"
     MODEL_NOT_FOUND = "ModelNotFound"

@@ -71,6 +71,12 @@ class Platform:
         return f"file://{self.sandbox.artifacts}"
 
     @property
+    def pages(self) -> tuple[str, ...]:
+        """What programs scrape: the metrics of operator and gateway, where they run."""
+        running = [(self._operator, f"http://127.0.0.1:{self._probe_port}"), (self._gateway, self.gateway_url)]
+        return tuple(f"{url}/metrics" for process, url in running if process is not None and process.running)
+
+    @property
     def gateway_url(self) -> str:
         """Base address of the gateway."""
         return f"http://127.0.0.1:{self.gateway_port}"

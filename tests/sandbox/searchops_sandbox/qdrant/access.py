@@ -92,6 +92,10 @@ class Authenticator:
         self._keys = tuple(keys)
         self._value_exists = value_exists
 
+    def accept(self, keys: Sequence[str]) -> None:
+        """Accept exactly these keys from now on."""
+        self._keys = tuple(keys)
+
     def authenticate(self, headers: Mapping[str, str]) -> Access:
         """Return the rights that the credentials give.
 

@@ -138,6 +138,19 @@ class QdrantCell:
         """The last lines of the log."""
         return self._process.tail(lines) if self._process else f"({self.name} was not started)"
 
+    async def use_keys(self, api_key: str, alt_api_key: str | None = None) -> None:
+        """Change the accepted keys while it serves: the double's stand-in for a rolling restart with other keys.
+
+        Raises:
+            RuntimeError: on a real server, whose keys change by a restart only.
+        """
+        if not self.is_double:
+            raise RuntimeError(f"{self.name} is a real server: its keys change by a restart")
+        async with httpx.AsyncClient(timeout=10.0, headers={"api-key": self.api_key}) as client:
+            body = {"api_key": api_key, "alt_api_key": alt_api_key}
+            (await client.post(f"{self.rest_url}/__sandbox/keys", json=body)).raise_for_status()
+        self.api_key, self.alt_api_key = api_key, alt_api_key
+
     async def inject(self, *faults: dict[str, object]) -> None:
         """Put faults in force (see `faults.Fault` for the fields); only the double takes them.
 

@@ -20,6 +20,7 @@ class Fault(BaseModel):
         latency: seconds to wait before anything else.
         status: answer with this status instead of doing anything (with `retry_after`, if given).
         drop: cut the connection, `before-effect` or `after-effect`; over gRPC the call ends as UNAVAILABLE.
+        opened: let the request in with full rights whoever asks, as a server does whose keys were taken away (REST).
         count: how many requests it hits; None for all until it is removed.
     """
 
@@ -32,6 +33,7 @@ class Fault(BaseModel):
     message: str = "injected fault"
     retry_after: int | None = Field(default=None, ge=0)
     drop: Literal["before-effect", "after-effect"] | None = None
+    opened: bool = False
     count: int | None = Field(default=1, ge=1)
 
     @field_validator("path")

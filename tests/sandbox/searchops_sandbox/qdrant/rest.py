@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pydantic_core
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from qdrant_client.http import models
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from searchops_sandbox.qdrant import observe, routes_points, snapshots
-from searchops_sandbox.qdrant.access import Access, Authenticator, Need
+from searchops_sandbox.qdrant.access import FULL, Access, Authenticator, Need
 from searchops_sandbox.qdrant.errors import ApiError, bad_request, format_error, unsupported
 from searchops_sandbox.qdrant.faults import Fault, FaultTable
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from searchops_sandbox.qdrant.service import Service
 
 FAULTS_PATH = "/__sandbox/faults"
+KEYS_PATH = "/__sandbox/keys"
+OPENED = "searchops_sandbox.opened"
+"""Set in the scope of a request that an injected fault lets in."""
 MAX_BODY_BYTES = 32 << 20
 """The server's `max_request_size_mb`; an uploaded snapshot is no JSON and may be larger."""
 
@@ -42,6 +45,15 @@ MAX_BODY_BYTES = 32 << 20
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+class Keys(BaseModel):
+    """The keys that a server accepts, as its configuration names them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_key: str = Field(min_length=1)
+    alt_api_key: str | None = None
 
 
 @dataclass
@@ -239,6 +251,14 @@ def clear_faults(call: Call) -> Any:
     return True
 
 
+def set_keys(call: Call) -> Any:
+    """`POST /__sandbox/keys`: `api_key` and `alt_api_key` in force from now on, as after a rolling restart."""
+    call.access.check_global(manage=True)
+    body = call.body(Keys)
+    call.request.app.state.authenticator.accept(tuple(key for key in (body.api_key, body.alt_api_key) if key))
+    return True
+
+
 COLLECTION = "/collections/{name}"
 ROUTES: list[tuple[str, str, Callable[[Call], Any]]] = [
     ("GET", "/collections", list_collections),
@@ -264,6 +284,7 @@ ROUTES: list[tuple[str, str, Callable[[Call], Any]]] = [
     ("POST", FAULTS_PATH, add_faults),
     ("GET", FAULTS_PATH, list_faults),
     ("DELETE", FAULTS_PATH, clear_faults),
+    ("POST", KEYS_PATH, set_keys),
     *routes_points.ROUTES,
     *snapshots.ROUTES,
 ]
@@ -305,6 +326,7 @@ class Application:
         ]
         app = Starlette(routes=routes)
         app.state.faults = self._faults
+        app.state.authenticator = self._authenticator
         return _with_faults(app, self._faults)
 
     async def _root(self, request: Request) -> Response:
@@ -329,7 +351,8 @@ class Application:
                     raise ApiError(
                         400, f"JSON payload ({len(body)} bytes) is larger than allowed (limit: {MAX_BODY_BYTES} bytes)."
                     )
-                access = self._authenticator.authenticate(request.headers)
+                opened = request.scope.get(OPENED, False)
+                access = FULL if opened else self._authenticator.authenticate(request.headers)
                 result = handler(Call(request, access, self._service, body))
                 if inspect.isawaitable(result):
                     result = await result
@@ -374,7 +397,7 @@ def _with_faults(app: ASGIApp, faults: FaultTable) -> ASGIApp:
             # An encoded slash belongs to a name and must not split the path.
             raw = scope["raw_path"].decode("ascii").split("?")[0]
             scope = {**scope, "path": unquote(re.sub("%2f", "%252F", raw, flags=re.IGNORECASE))}
-        if scope["type"] == "http" and scope["path"] != FAULTS_PATH:
+        if scope["type"] == "http" and scope["path"] not in (FAULTS_PATH, KEYS_PATH):
             fault = faults.take(scope["method"], scope["path"])
         if fault is None:
             await app(scope, receive, send)
@@ -392,7 +415,7 @@ def _with_faults(app: ASGIApp, faults: FaultTable) -> ASGIApp:
             error = ApiError(fault.status, fault.message, headers=headers)
             await failure(error, time.perf_counter())(scope, receive, send)
         else:
-            await app(scope, receive, send)
+            await app({**scope, OPENED: fault.opened}, receive, send)
 
     return wrapped
 
