@@ -13,7 +13,7 @@ PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 # One process a core, a file at a time in each; arithmetic with one thread, so that they do not fight for cores.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint bench bench-tenants gpu-check sandbox clean install fixtures-check generated
+.PHONY: help demo test lint bench gpu-check sandbox clean install fixtures-check generated
 
 help: ## Show the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -56,10 +56,8 @@ fixtures-check: install ## The model ladder holds under the pinned profile
 bench: install ## Benchmarks, one JSON line a figure in build/bench
 	$(PYTEST) tests/scale
 
-bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search
+bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search, tenants
 	$(PYTEST) $(or $(wildcard tests/scale/test_bench_$*.py),$(error there is no benchmark $*: $(BENCHMARKS)))
-
-bench-tenants: bench-operator ## Creating tenants, and a restart over a fleet of them
 
 gpu-check: install ## What needs a GPU: a TensorRT plan built and compared (needs NVIDIA's wheels)
 	$(RUN)/python -m searchops_sandbox.fixtures ladder --out build/ladder

@@ -48,7 +48,14 @@ class Bench:
         self._path = directory / f"{name}.jsonl"
 
     def record(
-        self, figure: str, repeats: Sequence[float], unit: str, target: Target | None = None, **details: Any
+        self,
+        figure: str,
+        repeats: Sequence[float],
+        unit: str,
+        target: Target | None = None,
+        *,
+        peer: dict[str, Any] | None = None,
+        **details: Any,
     ) -> float:
         """Append a figure: the median of its repeats, with the smallest and the greatest as its spread.
 
@@ -57,6 +64,7 @@ class Bench:
             repeats: one value a repeat, at least one.
             unit: of the values.
             target: what is promised; None where nothing is, or where this figure alone cannot show it.
+            peer: the same of another program in the same run: name, value and ratio.
             details: anything else that a reader needs to judge the figure.
 
         Returns:
@@ -69,7 +77,7 @@ class Bench:
             "unit": unit,
             "target": str(target) if target is not None else None,
             "holds": target.holds(value) if target is not None else None,
-            "peer": None,
+            "peer": peer,
             "repeats": len(repeats),
             "spread": [_rounded(min(repeats)), _rounded(max(repeats))],
             "machine": machine(),

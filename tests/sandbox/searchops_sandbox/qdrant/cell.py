@@ -163,6 +163,19 @@ class QdrantCell:
         """Remove every injected fault."""
         await self._faults("DELETE", None)
 
+    async def requests_seen(self) -> dict[str, int]:
+        """REST requests since the start by method and route; only the double counts them.
+
+        Raises:
+            RuntimeError: on a real server.
+        """
+        if not self.is_double:
+            raise RuntimeError(f"{self.name} is a real server: only the double counts its requests")
+        async with httpx.AsyncClient(timeout=10.0) as client:
+            response = await client.get(f"{self.rest_url}/__sandbox/requests")
+            response.raise_for_status()
+            return {str(route): int(count) for route, count in response.json().items()}
+
     async def _faults(self, method: str, body: object) -> None:
         if not self.is_double:
             raise RuntimeError(f"{self.name} is a real server: faults can only be injected into the double")

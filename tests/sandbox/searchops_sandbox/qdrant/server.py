@@ -12,6 +12,7 @@ import uvicorn
 from searchops_sandbox.qdrant import grpc_api
 from searchops_sandbox.qdrant.access import Authenticator
 from searchops_sandbox.qdrant.faults import FaultTable
+from searchops_sandbox.qdrant.requests_seen import RequestsSeen
 from searchops_sandbox.qdrant.rest import Application
 from searchops_sandbox.qdrant.service import Service
 from searchops_sandbox.qdrant.store import Store
@@ -65,7 +66,7 @@ async def serve(settings: CellSettings) -> None:
     grpc_server = grpc_api.build(service, authenticator, faults, settings.version, f"{HOST}:{settings.grpc_port}")
     await grpc_server.start()
     config = uvicorn.Config(
-        app,
+        RequestsSeen(app),
         host=HOST,
         port=settings.port,
         log_level="warning",

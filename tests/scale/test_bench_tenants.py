@@ -1,0 +1,287 @@
+"""Every promise about tenants, on a real API server and doubles of cells that take their time over DDL; and a peer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.scale import peer, tenant_measures
+    from tests.scale.figures import Bench, Target
+    from tests.scale.tenant_meters import TENANTS_PATH, StatusWatch, cpu_seconds, peak_megabytes, short, tenant_ready
+    from tests.scale.tenant_world import Operator, TenantWorld
+
+    from searchops_sandbox.kubernetes_api import KubernetesApi
+else:
+    from scale import peer, tenant_measures
+    from scale.figures import Bench, Target
+    from scale.tenant_meters import TENANTS_PATH, StatusWatch, cpu_seconds, peak_megabytes, short, tenant_ready
+    from scale.tenant_world import TenantWorld
+
+TENANTS = max(int(text) for text in os.environ.get("BENCH_TENANTS", "10000").split(","))
+REPEATS = int(os.environ.get("BENCH_REPEATS", "3"))
+CELLS = int(os.environ.get("BENCH_CELLS", "13" if TENANTS > 2_000 else "3"))
+PEER = int(os.environ.get("BENCH_PEER", str(min(TENANTS, 300))))
+STEADY_SECONDS = float(os.environ.get("BENCH_STEADY_SECONDS", "30"))
+IDLE_SECONDS = float(os.environ.get("BENCH_IDLE_SECONDS", "60"))
+WRITES_A_SECOND = "1000"
+PROMISED_AT = 10_000
+LIMIT_SECONDS = 3_600.0
+
+pytestmark = [
+    pytest.mark.scale,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(3 * LIMIT_SECONDS),
+]
+
+
+class Fleet:
+    """A world with a leading operator, the administrator's client and a watch over every tenant."""
+
+    def __init__(self, world: TenantWorld, api: KubernetesApi, watch: StatusWatch, leader: Operator) -> None:
+        self.world = world
+        self.api = api
+        self.watch = watch
+        self.leader = leader
+        self.quota = 100_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet() -> AsyncIterator[Fleet]:
+    """An operator that leads over no tenant yet."""
+    async with (
+        TenantWorld(CELLS) as world,
+        world.control_plane.api() as api,
+        StatusWatch(world.control_plane, TENANTS_PATH, tenant_ready) as watch,
+    ):
+        leader = world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+        await leader.start()
+        yield Fleet(world, api, watch, leader)
+
+
+def target(comparison: Any, value: float) -> Target | None:
+    """Targets are promised at 10,000 tenants."""
+    return Target(comparison, value) if TENANTS >= PROMISED_AT else None
+
+
+def details(**more: Any) -> dict[str, Any]:
+    """What every figure needs to be read rightly."""
+    return {"tenants": TENANTS, "cells": CELLS, **more}
+
+
+async def test_burst_of_creates(fleet: Fleet) -> None:
+    leader = fleet.leader
+
+    def pids() -> dict[str, list[int]]:
+        return {"operator": [leader.pid], "benchmark": [os.getpid()], **fleet.world.pids()}
+
+    burst = await tenant_measures.create_all(
+        fleet.api, fleet.watch, tenant_measures.tenants(0, TENANTS), pids, seconds=LIMIT_SECONDS
+    )
+    metrics = await leader.metrics()
+    queue = metrics.quantile("searchops_workqueue_queue_duration_seconds", 0.99, name=tenant_measures.QUEUE)
+    bench, label = Bench("tenants"), f"burst of {TENANTS} creates"
+    per_tenant = {part: 1_000 * used / TENANTS for part, used in burst.cpu.items()}
+    shared = details(cpuMsATenant=short(per_tenant), createSeconds=round(burst.creating, 1), api=burst.api)
+    rate = [TENANTS / burst.seconds]
+    bench.record(f"{label}: rate", rate, "tenants/s", target(">=", 150), **shared)
+    bench.record(
+        f"{label}: time in line, p99", [queue], "s", target("<=", PROMISED_AT / 150), of="the operator's histogram"
+    )
+    waits = np.percentile(burst.latencies, [50, 99])
+    bench.record(f"{label}: created to ready, p99", [waits[1]], "s", None, **details(p50=round(waits[0], 2)))
+    bench.record(f"{label}: operator's CPU", [per_tenant["operator"]], "ms/tenant", None, **details())
+    bench.record(f"{label}: peak resident memory", [peak_megabytes(leader.pid)], "MB", None, **details())
+    limit = Target("<=", 2)
+    bench.record(
+        f"API writes to create one tenant, the most of {TENANTS}",
+        [max(burst.writes)],
+        "writes",
+        limit,
+        **details(mean=round(float(np.mean(burst.writes)), 3), least=min(burst.writes)),
+    )
+    assert len(burst.latencies) == TENANTS
+    assert min(burst.writes) >= 1
+    assert float(np.median(burst.writes)) <= limit.value
+
+
+async def test_changes_at_a_steady_rate(fleet: Fleet) -> None:
+    await tenant_measures.quiet(fleet.leader, seconds=LIMIT_SECONDS)
+    p99, p50 = [], []
+    for repeat in range(REPEATS):
+        delays = await tenant_measures.steady_changes(
+            fleet.api, fleet.watch, TENANTS, a_second=10.0, seconds=STEADY_SECONDS, salt=repeat
+        )
+        assert len(delays) == int(10 * STEADY_SECONDS)
+        p99.append(float(np.percentile(delays, 99)))
+        p50.append(float(np.percentile(delays, 50)))
+    Bench("tenants").record(
+        f"spec change to status at 10/s over {TENANTS} tenants, p99",
+        p99,
+        "s",
+        target("<=", 1),
+        **details(p50=round(float(np.median(p50)), 4), changes=int(10 * STEADY_SECONDS)),
+    )
+
+
+async def test_restart(fleet: Fleet) -> None:
+    answers = []
+    for _ in range(REPEATS):
+        await fleet.leader.stop()
+        fleet.leader = fleet.world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+        answers.append(
+            await tenant_measures.restarted(fleet.world, fleet.api, fleet.leader, TENANTS, seconds=LIMIT_SECONDS)
+        )
+    bench, label = Bench("tenants"), f"restart over {TENANTS} tenants"
+    last = answers[-1]
+    bench.record(
+        f"{label}: all reconciled once",
+        [one.seconds for one in answers],
+        "s",
+        target("<=", 30),
+        **details(readySeconds=round(last.ready_seconds, 2), cellRequests=last.cell_requests),
+    )
+    bench.record(f"{label}: CPU", [one.cpu for one in answers], "CPU s", None, **details())
+    bench.record(
+        f"{label}: peak resident memory", [one.megabytes for one in answers], "MB", target("<=", 350), **details()
+    )
+    writes = [float(one.tenant_writes) for one in answers]
+    bench.record(f"{label}: API writes to tenants", writes, "writes", Target("==", 0), **details(all=last.writes))
+    assert writes == [0.0] * REPEATS
+    assert all(one.cpu > 0 for one in answers)
+
+
+async def test_idle(fleet: Fleet) -> None:
+    await tenant_measures.quiet(fleet.leader, seconds=LIMIT_SECONDS)
+    idle = [
+        await tenant_measures.idling(fleet.world, fleet.api, fleet.leader.pid, seconds=IDLE_SECONDS)
+        for _ in range(REPEATS)
+    ]
+    bench, label = Bench("tenants"), f"idle over {TENANTS} tenants"
+    bench.record(
+        f"{label}: share of a core",
+        [100 * one.cpu_share for one in idle],
+        "%",
+        target("<=", 2),
+        **details(cellRequests=idle[-1].cell_requests, resyncMinutes=10),
+    )
+    writes = [60 * sum(one.writes.values()) / one.seconds for one in idle]
+    bench.record(
+        f"{label}: API writes a minute, Leases apart",
+        writes,
+        "writes/min",
+        target("<=", 1),
+        **details(all=idle[-1].writes),
+    )
+    assert all(one.cpu_share > 0 for one in idle)
+
+
+async def test_leader_killed(fleet: Fleet) -> None:
+    seconds = []
+    for repeat in range(REPEATS):
+        standby = fleet.world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+        await standby.start()
+        fleet.quota += 1
+        number = (repeat * 7 + 1) % TENANTS
+        seconds.append(
+            await tenant_measures.failed_over(fleet.api, fleet.watch, fleet.leader, number=number, quota=fleet.quota)
+        )
+        fleet.leader = standby
+        await tenant_measures.quiet(standby, seconds=LIMIT_SECONDS)
+    Bench("tenants").record(
+        f"leader killed over {TENANTS} tenants: another replica has worked",
+        seconds,
+        "s",
+        target("<=", 20),
+        **details(),
+    )
+    assert len(seconds) == REPEATS
+
+
+@pytest.mark.skipif(PEER < 1, reason="BENCH_PEER=0: the peer is not measured")
+async def test_the_peer_on_the_same_objects_and_servers() -> None:
+    """One after the other on one API server, each with a cell of its own: collections with five indexes."""
+    try:
+        python = peer.ensure_peer()
+    except peer.PeerError as reason:
+        pytest.skip(f"the peer {peer.NAME} is not measured: {reason}")
+    async with TenantWorld(1, strangers=1) as world, world.control_plane.api() as api:
+        ours = await _our_side(world, api)
+        theirs = await _their_side(world, api, python)
+    bench = Bench("tenants")
+    for figure, unit in (
+        ("CPU a tenant", "ms/tenant"),
+        ("writes a tenant", "writes"),
+        ("rate", "tenants/s"),
+        ("idle share of a core", "%"),
+        ("idle API writes", "writes/min"),
+        ("peak resident memory", "MB"),
+    ):
+        bench.record(
+            f"beside the peer, {PEER} tenants: {figure}",
+            [ours[figure]],
+            unit,
+            None,
+            peer={"name": peer.NAME, "value": round(theirs[figure], 3), "ratio": _ratio(ours[figure], theirs[figure])},
+            tenants=PEER,
+        )
+    assert ours["rate"] > 0
+    assert theirs["rate"] > 0
+
+
+async def _our_side(world: TenantWorld, api: KubernetesApi) -> dict[str, float]:
+    operator = world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+    await operator.start()
+    async with StatusWatch(world.control_plane, TENANTS_PATH, tenant_ready) as watch:
+        started = cpu_seconds([operator.pid])
+        burst = await tenant_measures.create_all(
+            api, watch, tenant_measures.tenants(0, PEER), lambda: {"operator": [operator.pid]}, seconds=LIMIT_SECONDS
+        )
+    assert started > 0
+    await tenant_measures.quiet(operator, seconds=LIMIT_SECONDS)
+    idle = await tenant_measures.idling(world, api, operator.pid, seconds=IDLE_SECONDS)
+    answer = _side(burst, idle, peak_megabytes(operator.pid))
+    await operator.stop()
+    return answer
+
+
+async def _their_side(world: TenantWorld, api: KubernetesApi, python: Any) -> dict[str, float]:
+    side = peer.Peer(world, world.strangers[0])
+    await side.install()
+    await side.start(python)
+    bodies = {
+        f"{peer.NAMESPACE}/{body['metadata']['name']}": (peer.collection_path(), body)
+        for body in (peer.collection(number) for number in range(PEER))
+    }
+    try:
+        async with StatusWatch(world.control_plane, peer.COLLECTIONS_PATH, peer.collection_ready) as watch:
+            burst = await tenant_measures.create_all(
+                api, watch, bodies, lambda: {"operator": [side.pid]}, seconds=LIMIT_SECONDS
+            )
+        idle = await tenant_measures.idling(world, api, side.pid, seconds=IDLE_SECONDS)
+        return _side(burst, idle, peak_megabytes(side.pid))
+    except (TimeoutError, peer.PeerError) as reason:
+        pytest.skip(f"the peer {peer.NAME} made no collections here: {reason}\n{side.tail()}")
+    finally:
+        await side.stop()
+
+
+def _side(burst: tenant_measures.Burst, idle: tenant_measures.Idle, megabytes: float) -> dict[str, float]:
+    return {
+        "CPU a tenant": 1_000 * burst.cpu["operator"] / PEER,
+        "writes a tenant": float(np.mean(burst.writes)),
+        "rate": PEER / burst.seconds,
+        "idle share of a core": 100 * idle.cpu_share,
+        "idle API writes": 60 * sum(idle.writes.values()) / idle.seconds,
+        "peak resident memory": megabytes,
+    }
+
+
+def _ratio(ours: float, theirs: float) -> float | None:
+    return round(theirs / ours, 2) if ours else None
