@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from searchops.api.retrieval import BUILTIN_PROFILES
 from searchops.api.tasks import ANSWER, BuildResult, EvaluateResult
 from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+from searchops.controllers.model_followers import Followers, bindings
 from searchops.planning import model_facts as act
-from searchops.planning.conditions import find
 from searchops.planning.jobs import check_template
 from searchops.planning.names import CELL_ANNOTATION, is_revision_of, state_map_name
 from searchops.planning.rollout_choice import gate_digest, gate_passed
@@ -22,11 +22,11 @@ from searchops.planning.rollout_orders import build_job_name, gate_job_name, res
 from searchops.runtime.errors import Terminal, Transient, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from searchops.api.observed import JobState, PoolRegistration, ServerState
     from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
-    from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts, TenantFact
+    from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts
     from searchops.ports import Artifacts, CellDirectory, EventRecorder, ModelJobs, ModelServers, StateMaps
     from searchops.runtime.cache import CachedObject, ObjectCache
 
@@ -69,6 +69,7 @@ class ModelGatherer:
         self._ports = ports
         self._settings = settings
         self._tenants = tenants
+        self._followers = Followers(tenants)
         self.refusals: dict[tuple[str, str], str] = {}
 
     async def gather(self, model: EmbeddingModel) -> ModelFacts:
@@ -78,7 +79,7 @@ class ModelGatherer:
         """
         spec = model.spec
         pools = self._ports.directory.pools()
-        tenants = tuple(_tenant_facts(self._tenants, model.metadata.name))
+        tenants = self._followers.of(model.metadata.name)
         elsewhere = _bound_elsewhere(self._tenants, model.metadata.name)
         leaving = model.metadata.deletion_timestamp is not None
         probes, unread = ({}, {}) if leaving and not (tenants or elsewhere) else await self._probes(model)
@@ -264,42 +265,10 @@ def compare_vectors(mine: list[float], reference: list[float]) -> str:
     return "" if cosine >= SAME_COSINE else f"cosine {cosine:.5f} to the FP32 reference, wanted at least {SAME_COSINE}"
 
 
-def _tenant_facts(tenants: ObjectCache[SearchTenant], model: str) -> Iterable[TenantFact]:
-    """The tenants that name the model. One that does not parse counts as held: it cannot follow, and keeps its side."""
-    for cached in tenants.by_index("model", model):
-        bound, previous = _bindings(cached)
-        try:
-            tenant = tenants.typed(cached.key)
-        except ValidationError:
-            yield act.TenantFact(cached.key.namespace, cached.key.name, cached.labels, bound, previous, held=True)
-            continue
-        if tenant is None or tenant.metadata.deletion_timestamp is not None:
-            continue
-        status = tenant.status
-        condition = find(status.conditions, "ModelBound")
-        yield act.TenantFact(
-            namespace=tenant.metadata.namespace,
-            name=tenant.metadata.name,
-            labels=tenant.metadata.labels,
-            bound=bound,
-            previous=previous,
-            rebuilding=status.rebuild is not None,
-            failed=condition is not None and condition.reason == "RebuildFailed",
-            held=tenant.spec.paused or tenant.spec.model.revision is not None,
-            previous_lacking=status.previous.lacking if status.previous is not None else None,
-        )
-
-
-def _bindings(cached: CachedObject) -> tuple[str | None, str | None]:
-    """The revisions that a tenant's binding and its previous one name, read from an object that may not parse."""
-    binding, previous = (cached.status.get(name) or {} for name in ("binding", "previous"))
-    return binding.get("revision"), previous.get("revision")
-
-
 def _bound_elsewhere(tenants: ObjectCache[SearchTenant], model: str) -> tuple[str, ...]:
     """Revisions of this model that tenants are bound to though they name another model, or are being deleted."""
     own = {cached.key for cached in tenants.by_index("model", model) if not cached.deleting}
-    named = {revision for cached in tenants if cached.key not in own for revision in _bindings(cached)}
+    named = {revision for cached in tenants if cached.key not in own for revision in bindings(cached)}
     return tuple(sorted(revision for revision in named if revision is not None and is_revision_of(model, revision)))
 
 

@@ -1,0 +1,71 @@
+"""The tenants that name a model, as its plan counts them; each is parsed once for every change of it.
+
+A model's pass looks at all of them, and each tenant's change asks for a pass: without this, thousands of objects would
+be parsed again for every one that changed, and nothing else would get its turn meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from searchops.planning import model_facts as act
+from searchops.planning.conditions import find
+
+if TYPE_CHECKING:
+    from searchops.api.v1alpha1 import SearchTenant
+    from searchops.planning.model_facts import TenantFact
+    from searchops.runtime.cache import CachedObject, ObjectCache
+    from searchops.runtime.key import Key
+
+
+class Followers:
+    """What is known of each tenant, kept for as long as the cache holds the very object that it was read from.
+
+    Args:
+        tenants: the watch's cache, with an index ``model``.
+    """
+
+    def __init__(self, tenants: ObjectCache[SearchTenant]) -> None:
+        self._tenants = tenants
+        self._read: dict[str, dict[Key, tuple[CachedObject, TenantFact | None]]] = {}
+
+    def of(self, model: str) -> tuple[TenantFact, ...]:
+        """The tenants that name the model, but for those that are being deleted."""
+        before = self._read.get(model, {})
+        now: dict[Key, tuple[CachedObject, TenantFact | None]] = {}
+        for cached in self._tenants.by_index("model", model):
+            known = before.get(cached.key)
+            now[cached.key] = known if known is not None and known[0] is cached else (cached, self._fact(cached))
+        self._read[model] = now
+        return tuple(fact for _, fact in now.values() if fact is not None)
+
+    def _fact(self, cached: CachedObject) -> TenantFact | None:
+        """One that does not parse counts as held: it cannot follow, and keeps its side."""
+        bound, previous = bindings(cached)
+        try:
+            tenant = self._tenants.typed(cached.key)
+        except ValidationError:
+            return act.TenantFact(cached.key.namespace, cached.key.name, cached.labels, bound, previous, held=True)
+        if tenant is None or tenant.metadata.deletion_timestamp is not None:
+            return None
+        status = tenant.status
+        condition = find(status.conditions, "ModelBound")
+        return act.TenantFact(
+            namespace=tenant.metadata.namespace,
+            name=tenant.metadata.name,
+            labels=tenant.metadata.labels,
+            bound=bound,
+            previous=previous,
+            rebuilding=status.rebuild is not None,
+            failed=condition is not None and condition.reason == "RebuildFailed",
+            held=tenant.spec.paused or tenant.spec.model.revision is not None,
+            previous_lacking=status.previous.lacking if status.previous is not None else None,
+        )
+
+
+def bindings(cached: CachedObject) -> tuple[str | None, str | None]:
+    """The revisions that a tenant's binding and its previous one name, read from an object that may not parse."""
+    binding, previous = (cached.status.get(name) or {} for name in ("binding", "previous"))
+    return binding.get("revision"), previous.get("revision")
