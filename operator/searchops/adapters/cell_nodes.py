@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from searchops.adapters.aiohttp_transport import AiohttpTransport
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Sequence
@@ -41,7 +43,9 @@ class CellNodes(httpx.AsyncBaseTransport):
     def __init__(self, urls: Sequence[str], *, verify: ssl.SSLContext | bool, timeout: float) -> None:
         self._bases = [_base(url) for url in urls]
         self._timeout = timeout
-        self._inner = httpx.AsyncHTTPTransport(verify=verify)
+        context = httpx.create_ssl_context(verify)
+        self._reading = AiohttpTransport(context)
+        self._writing = httpx.AsyncHTTPTransport(verify=context)
         self.current = 0
         self.answering = True
 
@@ -54,7 +58,8 @@ class CellNodes(httpx.AsyncBaseTransport):
         nodes = list(self._order())[: NODES_A_READ if reads else 1]
         for number, node in enumerate(nodes, start=1):
             try:
-                response = await self._ask(node, request, self._timeout / len(nodes))
+                way = self._reading if reads else self._writing
+                response = await self._ask(way, node, request, self._timeout / len(nodes))
             except httpx.TransportError as error:
                 self._leave(node)
                 if number < len(nodes):
@@ -69,7 +74,8 @@ class CellNodes(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._inner.aclose()
+        await self._reading.aclose()
+        await self._writing.aclose()
 
     def _order(self) -> Iterator[int]:
         """Every node, the last good one first."""
@@ -84,7 +90,9 @@ class CellNodes(httpx.AsyncBaseTransport):
             return str(error)
         return f"{error} at {self._bases[node]}, {asked} of {len(self._bases)} nodes asked".lstrip()
 
-    async def _ask(self, node: int, request: httpx.Request, seconds: float) -> httpx.Response:
+    async def _ask(
+        self, way: httpx.AsyncBaseTransport, node: int, request: httpx.Request, seconds: float
+    ) -> httpx.Response:
         """One node's answer, whole: one that breaks off is none."""
         base = self._bases[node]
         url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + request.url.raw_path)
@@ -95,7 +103,7 @@ class CellNodes(httpx.AsyncBaseTransport):
         sent = httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._inner.handle_async_request(sent)
+                answer = await way.handle_async_request(sent)
                 try:
                     body = b"".join([part async for part in answer.aiter_raw()])
                 finally:
