@@ -55,6 +55,7 @@ class Bench:
         target: Target | None = None,
         *,
         peer: dict[str, Any] | None = None,
+        judged: bool = True,
         **details: Any,
     ) -> float:
         """Append a figure: the median of its repeats, with the smallest and the greatest as its spread.
@@ -64,6 +65,7 @@ class Bench:
             repeats: one value a repeat, at least one.
             unit: of the values.
             target: what is promised; None where nothing is, or where this figure alone cannot show it.
+            judged: False where the target is promised of another size: it is told, and not said to hold or not.
             peer: the same of another program in the same run: name, value and ratio.
             details: anything else that a reader needs to judge the figure.
 
@@ -76,7 +78,7 @@ class Bench:
             "value": _rounded(value),
             "unit": unit,
             "target": str(target) if target is not None else None,
-            "holds": target.holds(value) if target is not None else None,
+            "holds": target.holds(value) if target is not None and judged else None,
             "peer": peer,
             "repeats": len(repeats),
             "spread": [_rounded(min(repeats)), _rounded(max(repeats))],

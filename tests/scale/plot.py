@@ -1,4 +1,4 @@
-"""Draws the tenants' figures: ``PYTHONPATH=tests python -m scale.plot``; reads the JSON lines, writes a PNG into docs.
+"""Draws the tenants' figures: ``PYTHONPATH=tests python -m scale.plot``; writes a PNG and a table into docs.
 
 On the left, each promised figure as a share of its target, so that one line in the middle says what holds; on the
 right, the peer beside this operator. The last line of a figure counts.
@@ -24,8 +24,11 @@ else:
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-OUT: Final = Path(__file__).resolve().parents[2] / "docs" / "tenants.png"
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
+BEGIN, END = "<!-- tenants' figures: written by scale.plot -->", "<!-- end of tenants' figures -->"
 KEPT, BROKEN, OTHER, INK = "#2a7f62", "#c0392b", "#7a8793", "#22303c"
+COLOURS: Final = {True: KEPT, False: BROKEN, None: OTHER}
+"""As promised, not as promised, and promised of more tenants than these."""
 LEAST = 1e-3
 """Where a bar of nothing ends: the axis is logarithmic."""
 
@@ -56,7 +59,7 @@ def draw(figures: list[dict[str, Any]], out: Path) -> None:
     promised = [one for one in figures if one["target"] is not None]
     beside = [one for one in figures if one["peer"] is not None]
     if not promised:
-        raise ValueError("no figure has a target: they are promised at 10,000 tenants; run the whole benchmark first")
+        raise ValueError("no figure has a target: run the benchmark first")
     sheet, (left, right) = plt.subplots(
         1,
         2,
@@ -80,7 +83,7 @@ def _promises(axes: Axes, figures: list[dict[str, Any]]) -> None:
     for row, one in enumerate(figures):
         share = max(LEAST, share_of_target(one, one["value"]))
         least, most = sorted(max(LEAST, share_of_target(one, end)) for end in one["spread"])
-        axes.barh(row, share, color=KEPT if one["holds"] else BROKEN, height=0.55)
+        axes.barh(row, share, color=COLOURS[one["holds"]], height=0.55)
         axes.hlines(row, least, most, color=INK, linewidth=1.5)
         text = f" {one['value']:.4g} {one['unit']} (promised {one['target']})"
         axes.text(max(share, most), row, text, va="center", fontsize=8, color=INK)
@@ -110,12 +113,39 @@ def _peer(axes: Axes, figures: list[dict[str, Any]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def table(figures: list[dict[str, Any]]) -> str:
+    """The figures as a Markdown table, with the load that there was when each was taken."""
+    rows = ["| figure | seen | promised | holds | load |", "|---|---|---|---|---|"]
+    for one in figures:
+        least, most = one["spread"]
+        spread = f" ({least:.4g}–{most:.4g})" if one["repeats"] > 1 else ""
+        beside = f"; {one['peer']['name']}: {one['peer']['value']:.4g}" if one["peer"] else ""
+        holds = {True: "yes", False: "**no**", None: "–"}[one["holds"]]
+        seen = f"{one['value']:.4g} {one['unit']}{spread}{beside}"
+        rows.append(f"| {one['figure']} | {seen} | {one['target'] or '–'} | {holds} | {one['machine']['load'][0]} |")
+    return "\n".join(rows)
+
+
+def put_between(text: str, content: str) -> str:
+    """The text with what stands between the two marks replaced.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the marks {BEGIN} and {END} are not both there; put them where the table belongs")
+    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
+
+
 def main() -> None:
-    """``python -m scale.plot [LINES [PNG]]``."""
+    """``python -m scale.plot [LINES]``: ``docs/tenants.png`` and the table in ``docs/performance.md``."""
     lines = Path(sys.argv[1]) if len(sys.argv) > 1 else BENCH / "tenants.jsonl"
-    out = Path(sys.argv[2]) if len(sys.argv) > 2 else OUT
-    draw(newest(lines.read_text(encoding="utf-8").splitlines()), out)
-    print(out)
+    figures = newest(lines.read_text(encoding="utf-8").splitlines())
+    draw(figures, DOCS / "tenants.png")
+    page = DOCS / "performance.md"
+    page.write_text(put_between(page.read_text(encoding="utf-8"), table(figures)), encoding="utf-8")
 
 
 if __name__ == "__main__":

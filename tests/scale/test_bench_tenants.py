@@ -32,6 +32,7 @@ STEADY_SECONDS = float(os.environ.get("BENCH_STEADY_SECONDS", "30"))
 IDLE_SECONDS = float(os.environ.get("BENCH_IDLE_SECONDS", "60"))
 WRITES_A_SECOND = "1000"
 PROMISED_AT = 10_000
+PEER_PROMISED_AT = 300
 LIMIT_SECONDS = 3_600.0
 
 pytestmark = [
@@ -65,14 +66,17 @@ async def fleet() -> AsyncIterator[Fleet]:
         yield Fleet(world, api, watch, leader)
 
 
-def target(comparison: Any, value: float) -> Target | None:
-    """Targets are promised at 10,000 tenants."""
-    return Target(comparison, value) if TENANTS >= PROMISED_AT else None
-
-
 def details(**more: Any) -> dict[str, Any]:
-    """What every figure needs to be read rightly."""
+    """What every figure needs to be read rightly; targets are promised at 10,000 tenants."""
     return {"tenants": TENANTS, "cells": CELLS, **more}
+
+
+def record(
+    figure: str, repeats: list[float], unit: str, target: Target | None = None, *, any_size: bool = False, **more: Any
+) -> None:
+    """One line; a target is judged at the size of which it is promised, or where it holds at any."""
+    judged = any_size or TENANTS >= PROMISED_AT
+    Bench("tenants").record(figure, repeats, unit, target, judged=judged, **details(**more))
 
 
 async def test_burst_of_creates(fleet: Fleet) -> None:
@@ -86,25 +90,24 @@ async def test_burst_of_creates(fleet: Fleet) -> None:
     )
     metrics = await leader.metrics()
     queue = metrics.quantile("searchops_workqueue_queue_duration_seconds", 0.99, name=tenant_measures.QUEUE)
-    bench, label = Bench("tenants"), f"burst of {TENANTS} creates"
+    label = f"burst of {TENANTS} creates"
     per_tenant = {part: 1_000 * used / TENANTS for part, used in burst.cpu.items()}
-    shared = details(cpuMsATenant=short(per_tenant), createSeconds=round(burst.creating, 1), api=burst.api)
     rate = [TENANTS / burst.seconds]
-    bench.record(f"{label}: rate", rate, "tenants/s", target(">=", 150), **shared)
-    bench.record(
-        f"{label}: time in line, p99", [queue], "s", target("<=", PROMISED_AT / 150), of="the operator's histogram"
-    )
+    record(f"{label}: rate", rate, "tenants/s", Target(">=", 150), cpuMsATenant=short(per_tenant), api=burst.api)
+    record(f"{label}: time in line, p99", [queue], "s", Target("<=", PROMISED_AT / 150), of="the operator's histogram")
     waits = np.percentile(burst.latencies, [50, 99])
-    bench.record(f"{label}: created to ready, p99", [waits[1]], "s", None, **details(p50=round(waits[0], 2)))
-    bench.record(f"{label}: operator's CPU", [per_tenant["operator"]], "ms/tenant", None, **details())
-    bench.record(f"{label}: peak resident memory", [peak_megabytes(leader.pid)], "MB", None, **details())
+    record(f"{label}: created to ready, p99", [waits[1]], "s", p50=round(waits[0], 2))
+    record(f"{label}: operator's CPU", [per_tenant["operator"]], "ms/tenant")
+    record(f"{label}: peak resident memory", [peak_megabytes(leader.pid)], "MB")
     limit = Target("<=", 2)
-    bench.record(
+    record(
         f"API writes to create one tenant, the most of {TENANTS}",
         [max(burst.writes)],
         "writes",
         limit,
-        **details(mean=round(float(np.mean(burst.writes)), 3), least=min(burst.writes)),
+        any_size=True,
+        mean=round(float(np.mean(burst.writes)), 3),
+        least=min(burst.writes),
     )
     assert len(burst.latencies) == TENANTS
     assert min(burst.writes) >= 1
@@ -121,12 +124,13 @@ async def test_changes_at_a_steady_rate(fleet: Fleet) -> None:
         assert len(delays) == int(10 * STEADY_SECONDS)
         p99.append(float(np.percentile(delays, 99)))
         p50.append(float(np.percentile(delays, 50)))
-    Bench("tenants").record(
+    record(
         f"spec change to status at 10/s over {TENANTS} tenants, p99",
         p99,
         "s",
-        target("<=", 1),
-        **details(p50=round(float(np.median(p50)), 4), changes=int(10 * STEADY_SECONDS)),
+        Target("<=", 1),
+        p50=round(float(np.median(p50)), 4),
+        changes=int(10 * STEADY_SECONDS),
     )
 
 
@@ -138,21 +142,25 @@ async def test_restart(fleet: Fleet) -> None:
         answers.append(
             await tenant_measures.restarted(fleet.world, fleet.api, fleet.leader, TENANTS, seconds=LIMIT_SECONDS)
         )
-    bench, label = Bench("tenants"), f"restart over {TENANTS} tenants"
+    label = f"restart over {TENANTS} tenants"
     last = answers[-1]
-    bench.record(
+    record(
         f"{label}: all reconciled once",
         [one.seconds for one in answers],
         "s",
-        target("<=", 30),
-        **details(readySeconds=round(last.ready_seconds, 2), cellRequests=last.cell_requests),
+        Target("<=", 30),
+        readySeconds=round(last.ready_seconds, 2),
+        cellRequests=last.cell_requests,
     )
-    bench.record(f"{label}: CPU", [one.cpu for one in answers], "CPU s", None, **details())
-    bench.record(
-        f"{label}: peak resident memory", [one.megabytes for one in answers], "MB", target("<=", 350), **details()
+    record(f"{label}: CPU", [one.cpu for one in answers], "CPU s")
+    record(
+        f"{label}: peak resident memory",
+        [one.megabytes for one in answers],
+        "MB",
+        Target("<=", 350),
     )
     writes = [float(one.tenant_writes) for one in answers]
-    bench.record(f"{label}: API writes to tenants", writes, "writes", Target("==", 0), **details(all=last.writes))
+    record(f"{label}: API writes to tenants", writes, "writes", Target("==", 0), any_size=True, all=last.writes)
     assert writes == [0.0] * REPEATS
     assert all(one.cpu > 0 for one in answers)
 
@@ -163,21 +171,22 @@ async def test_idle(fleet: Fleet) -> None:
         await tenant_measures.idling(fleet.world, fleet.api, fleet.leader.pid, seconds=IDLE_SECONDS)
         for _ in range(REPEATS)
     ]
-    bench, label = Bench("tenants"), f"idle over {TENANTS} tenants"
-    bench.record(
+    label = f"idle over {TENANTS} tenants"
+    record(
         f"{label}: share of a core",
         [100 * one.cpu_share for one in idle],
         "%",
-        target("<=", 2),
-        **details(cellRequests=idle[-1].cell_requests, resyncMinutes=10),
+        Target("<=", 2),
+        cellRequests=idle[-1].cell_requests,
+        resyncMinutes=10,
     )
     writes = [60 * sum(one.writes.values()) / one.seconds for one in idle]
-    bench.record(
+    record(
         f"{label}: API writes a minute, Leases apart",
         writes,
         "writes/min",
-        target("<=", 1),
-        **details(all=idle[-1].writes),
+        Target("<=", 1),
+        all=idle[-1].writes,
     )
     assert all(one.cpu_share > 0 for one in idle)
 
@@ -194,12 +203,11 @@ async def test_leader_killed(fleet: Fleet) -> None:
         )
         fleet.leader = standby
         await tenant_measures.quiet(standby, seconds=LIMIT_SECONDS)
-    Bench("tenants").record(
+    record(
         f"leader killed over {TENANTS} tenants: another replica has worked",
         seconds,
         "s",
-        target("<=", 20),
-        **details(),
+        Target("<=", 20),
     )
     assert len(seconds) == REPEATS
 
@@ -229,6 +237,16 @@ async def test_the_peer_on_the_same_objects_and_servers() -> None:
             unit,
             None,
             peer={"name": peer.NAME, "value": round(theirs[figure], 3), "ratio": _ratio(ours[figure], theirs[figure])},
+            tenants=PEER,
+        )
+    least = {"CPU a tenant": 0.01, "idle share of a core": 0.01, "idle API writes": 60 / IDLE_SECONDS}
+    for figure, smallest in least.items():  # what is nothing here counts as the least that can be seen
+        bench.record(
+            f"ahead of the peer, {PEER} tenants: {figure}",
+            [theirs[figure] / max(ours[figure], smallest)],
+            "times",
+            Target(">=", 30),
+            judged=PEER >= PEER_PROMISED_AT,
             tenants=PEER,
         )
     assert ours["rate"] > 0

@@ -74,6 +74,13 @@ def test_share_of_what_is_allowed(target: str, value: float, share: float) -> No
     assert plot.share_of_target({"target": target}, value) == pytest.approx(share)
 
 
+def test_a_target_of_another_size_is_told_and_not_judged(tmp_path: Path) -> None:
+    bench = Bench("tenants", tmp_path)
+    bench.record("rate", [1.0], "tenants/s", Target(">=", 150), judged=False)
+    (line,) = (tmp_path / "tenants.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (json.loads(line)["target"], json.loads(line)["holds"]) == (">= 150", None)
+
+
 def test_the_last_line_of_a_figure_is_drawn(tmp_path: Path) -> None:
     bench = Bench("tenants", tmp_path)
     bench.record("restart", [40.0, 50.0, 60.0], "s", Target("<=", 30))
@@ -83,6 +90,11 @@ def test_the_last_line_of_a_figure_is_drawn(tmp_path: Path) -> None:
     figures: list[dict[str, Any]] = plot.newest(lines)
     assert [(one["figure"], one["value"]) for one in figures] == [("restart", 12.0), ("beside: rate", 20.0)]
     plot.draw(figures, tmp_path / "out.png")
+    assert "| restart | 12 s (10–20) | <= 30 | yes |" in plot.table(figures)
+    page = f"before\n{plot.BEGIN}\nold\n{plot.END}\nafter"
+    assert plot.put_between(page, "new") == page.replace("old", "new")
+    with pytest.raises(ValueError, match="marks"):
+        plot.put_between("no marks", "new")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no figure has a target"):
         plot.draw([json.loads(lines[-1])], tmp_path / "none.png")
