@@ -68,8 +68,10 @@ async def server() -> AsyncIterator[TestServer]:
     for path, handler in (("/packed", packed), ("/moved", moved), ("/hangs", hangs), ("/breaks-off", breaks_off)):
         app.router.add_get(path, handler)
     app.router.add_route("*", "/{rest:.*}", seen)
-    async with TestServer(app) as made:
-        yield made
+    made = TestServer(app)
+    await made.start_server()
+    yield made
+    await made.close()
 
 
 async def test_a_request_arrives_as_httpx_would_send_it(transport: AiohttpTransport, server: TestServer) -> None:
