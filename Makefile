@@ -36,7 +36,7 @@ test: lint ## Lint, generated files, then every test
 	$(RUN)/python -m searchops_sandbox.cli build
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit tests/contract
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
-	$(PYTEST) tests/e2e
+	$(PYTEST) -n 2 --dist loadgroup tests/e2e
 
 lint: install generated ## ruff, mypy --strict, import contracts
 	$(RUN)/ruff check .

@@ -25,8 +25,11 @@ LINE_LENGTH = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a platform of their own run first: two platforms at once are too much for two cores."""
+    """Those that share the platform stay in one process; the rest, with platforms of their own, go beside it."""
     items.sort(key=lambda item: "fleet" in getattr(item, "fixturenames", ()))
+    for item in items:
+        shared = "fleet" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("fleet" if shared else "alone"))
 
 
 @pytest.fixture(scope="session", autouse=True)
