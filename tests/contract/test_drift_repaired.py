@@ -12,10 +12,11 @@ import pytest_asyncio
 from qdrant_client import AsyncQdrantClient, models
 
 from searchops.adapters.qdrant import MARKER, QdrantCells
+from searchops.adapters.qdrant_tokens import QdrantTokens
 from searchops.adapters.tokens import CellKeySigner
 from searchops.api.observed import CellRegistration
 from searchops.controllers.cell_watch import CELL_INDEX, CellWatch, cells_of
-from searchops.planning.names import KEY_RATES, KEY_UID
+from searchops.planning.names import KEY_NAME, KEY_RATES, KEY_UID
 from searchops.planning.schema import side_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Scene:
         self.admin = AsyncQdrantClient(url=server.url, headers={"api-key": server.api_key}, check_compatibility=False)
         self.cell = CellRegistration("eu-1", {}, (server.url,), server.grpc_port, 1000, api_key=server.api_key)
         self.world.cells, self.world.signer = self.ports, CellKeySigner()
+        self.world.register = QdrantTokens(self.ports)
         self.world.directory.registered = {"eu-1": self.cell}
         self.world.tenants.add_index(CELL_INDEX, cells_of)
         self.world.start()
@@ -202,7 +204,7 @@ async def test_a_lost_collection_is_reported_and_never_made_empty(scene: Scene) 
 
 
 async def test_another_owner_in_the_metadata_is_reported_and_left(scene: Scene) -> None:
-    await scene.admin.update_collection(NAME, metadata={KEY_UID: "uid-of-somebody"})
+    await scene.admin.update_collection(NAME, metadata={KEY_UID: "uid-of-somebody", KEY_NAME: "somebody"})
     assert await scene.look() == [TENANT]
     assert scene.world.condition("Ready") == ("False", "Conflict")
     assert (await scene.described()).metadata[KEY_UID] == "uid-of-somebody"

@@ -367,11 +367,12 @@ class QdrantCells:
         what: str,
         act: Callable[[], Awaitable[None]],
         done: Callable[[], Awaitable[bool]],
+        effect: Effect = NOTHING,
         *,
         verify: bool = False,
     ) -> None:
         """A write with the guards of every other: at a surveyed node only, read back where its effect is open."""
-        await self._write(cell, what, act, done, verify=verify)
+        await self._write(cell, what, act, done, effect, verify=verify)
 
     # -- within ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
+from searchops.adapters.cell_surveys import Effect
 from searchops.adapters.qdrant_errors import Missing, translated
 from searchops.api.observed import CellIdentity, RegisterState, TokenGrant
 from searchops.runtime.errors import Transient
@@ -107,7 +108,7 @@ class QdrantTokens:
             found = await self._read(cell, collection)
             return found is not None and found.owner == owner
 
-        await self._cells.write(cell, f"create {collection}", create, done)
+        await self._cells.write(cell, f"create {collection}", create, done, Effect(made=collection))
         for name in INDEXED:
             await self._index(cell, collection, name)
         self._known.pop(cell.name, None)

@@ -37,7 +37,7 @@ def test_what_to_do_is_said_once_for_each_reason() -> None:
         one["reason"] = "CollectionLost"
     lines = next_actions({**found, "kind": "SearchTenant"})
     assert lines == [f"CollectionLost: {meanings()['SearchTenant']['CollectionLost']}"]
-    assert "restore a snapshot" in lines[0]
+    assert "`searchops restore`" in lines[0]
 
 
 def test_a_deletion_that_waits_names_the_way_out() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.unit.controllers.fakes_cells import FakeCell, FakeCells, FakeCollection, FakePoint
     from tests.unit.controllers.fakes_faults import Faults
 
-    from searchops.ports import TokenSigner
+    from searchops.ports import TokenRegister, TokenSigner
 else:
     from unit.controllers.fakes_api_server import FakeApiServer, FakeEvents, FakeReindexJobs, FakeSecrets, FakeSigner
     from unit.controllers.fakes_cells import FakeCells, FakePoint
@@ -122,6 +122,7 @@ class TenantWorld:
         self.jobs = FakeReindexJobs(self.api, self.faults)
         self.events = FakeEvents()
         self.signer: TokenSigner = FakeSigner()
+        self.register: TokenRegister = self.cells.register
         self.keys = FakeKeys()
         self.canary = FakeCanary()
         self.directory = FakeDirectory(*cells)
@@ -149,7 +150,7 @@ class TenantWorld:
                 objects=self.api,
                 secrets=self.secrets,
                 signer=self.signer,
-                register=self.cells.register,
+                register=self.register,
                 keys=self.keys,
                 canary=self.canary,
                 reindex_jobs=self.jobs,
