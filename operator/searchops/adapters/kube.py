@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from searchops.adapters.kube_api import AlreadyExists, KubeApi
+from searchops.adapters.kube_api import AlreadyExists, KubeApi, NamespaceEnding
 from searchops.api.meta import API_VERSION, GROUP, VERSION
 from searchops.runtime.errors import Transient
 from searchops.runtime.key import Identity, Key
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from searchops.runtime.recorder import Event
+
+logger = logging.getLogger(__name__)
 
 FIELD_MANAGER = "searchops"
 ACCESS_SECRET_TYPE = "searchops.dev/access"  # noqa: S105 - a Secret's type
@@ -219,4 +222,7 @@ class KubeEvents:
             "note": event.message,
             "type": "Warning" if event.warning else "Normal",
         }
-        await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+        try:
+            await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+        except NamespaceEnding:
+            logger.debug("no event is written into a namespace that is being deleted", extra={"namespace": namespace})

@@ -160,6 +160,10 @@ class KubeApi:
         return answer
 
 
+class NamespaceEnding(Terminal):
+    """Nothing new is let into a namespace that is being deleted."""
+
+
 def _translate(
     status: int, body: bytes | str, method: str, path: str, retry_after: str | None = None
 ) -> NotFound | Conflict | Terminal | Transient:
@@ -173,6 +177,8 @@ def _translate(
         return NotFound(said)
     if status == 409:
         return AlreadyExists(said) if method == "POST" else Conflict(said)
+    if status == 403 and "because it is being terminated" in message:
+        return NamespaceEnding("Forbidden", said)
     if status in (400, 403, 405, 422):
         return Terminal("InvalidSpec" if status in (400, 422) else "Forbidden", said)
     return Transient(said, float(retry_after) if retry_after and retry_after.isdigit() else None)

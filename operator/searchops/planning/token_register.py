@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity, TokenGrant
+from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.names import ACCESS_SECRET_TYPE, short_hash, tokens_collection
 from searchops.planning.tenant_facts import (
     DeleteAccessSecret,
@@ -82,7 +83,7 @@ def plan_register(
     if not register.exists and tenant.spec.access:
         actions.append(PrepareRegister(expected, len(cell.registration.urls)))
         if tenant.status.access_secrets:
-            actions.append(EmitEvent("TokenRegisterLost", _lost(owner, cell), warning=True))
+            actions.append(EmitEvent(TenantReason.TOKEN_REGISTER_LOST, _lost(owner, cell), warning=True))
     held = {grant.entry: grant for grant in register.grants}
     wanted = {entry.name: entry for entry in tenant.spec.access}
     stale = [grant for grant in register.grants if grant.entry not in wanted]

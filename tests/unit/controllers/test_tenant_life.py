@@ -381,7 +381,7 @@ async def test_every_object_deleted_by_force_and_made_anew_without_status_finds_
     await world.settle()
     assert world.raw is not None
     assert world.raw["metadata"]["annotations"] == {CELL_ANNOTATION: holder}
-    assert world.cells.writes[writes:] == [f"patch {ALIAS}@g1"]
+    assert world.cells.writes[writes:] == [f"patch {ALIAS}@g1", "grant tokens"]
     assert (world.condition("Ready"), world.cells.broken) == (("True", "Ready"), [])
 
 
