@@ -83,7 +83,10 @@ async def test_explain_tells_what_does_not_hold_and_what_is_not_there(terminal: 
         f"{path_of('embeddingmodels', 'told')}/status",
         {"status": {"conditions": [not_ready], "observedGeneration": 1}},
     )
-    assert await terminal("explain", "model", "told") == (1, "Ready=False Rejected: 25 lost\n")
+    code, said = await terminal("explain", "model", "told")
+    assert code == 1
+    assert said.startswith("Ready=False Rejected: 25 lost\nwhat to do:\n  Rejected: ")
+    assert "retryToken" in said
     code, said = await terminal("explain", "model", "nobody")
     assert (code, said) == (
         2,
