@@ -175,7 +175,7 @@ def _blocked(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
             switched = yes("Switched", ReindexReason.SWITCHED, f"the tenant is bound to {bound}")
             findings = (switched, *(yes(kind, ReindexReason.COMPLETE, "verified and switched") for kind in FINAL))
             return ReindexPlan((), report(job, facts, now, "Switched", findings, finished=True), 0.0)
-        if _has_begun(job, facts):
+        if _has_begun(job, facts) or holds(job.status.conditions, "Verified"):
             message = f"tenant {tenant.metadata.name} does not wait for this job any more (it names {named or 'none'})"
             return _cancelled(job, facts, now, message)
         message = f"tenant {tenant.metadata.name} names {named or 'no ReindexJob'} in status.rebuild, not this one"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from searchops.api.meta import parse_time
 from searchops.api.observed import RecallSample
 from searchops.api.v1alpha1.reindex_job import CostStatus, ProgressStatus, TargetStatus
+from searchops.planning.conditions import holds
 from searchops.planning.jobs import TemplateProblem, job_manifest
 from searchops.planning.reindex import plan_reindex
 from searchops.planning.reindex_facts import (
@@ -475,9 +476,20 @@ def test_a_walk_through_whatever_may_be_seen(walk: list[dict[str, Any]]) -> None
             assert before.phase in ("Switched", "Failed", "Cancelled") or measuring
             continue
         job = after(job, plan)
-        if job.status.phase == "Verified" and before.phase != "Verified":
+        if holds(job.status.conditions, "Verified") and not holds(before.conditions, "Verified"):
             assert (facts.lacking, facts.slices) == (0, slices({}, {}))
             assert facts.recall == RecallSample(50, 10, 500, 480)
             assert facts.target == collection(2)
         if job.status.phase == "Switched":
             assert before.phase == "Verified"
+
+
+def test_a_verified_job_that_its_tenant_names_no_more_is_cancelled_and_never_taken_up_again() -> None:
+    """While nobody named the side, the gateway may have left writes out that no count can show."""
+    job = after(embedding(), plan_reindex(embedding(), done(), NOW))
+    assert holds(job.status.conditions, "Verified")
+    elsewhere = make_facts(tenant=make_tenant(None))
+    gone = after(job, plan_reindex(job, elsewhere, NOW))
+    assert gone.status.phase == "Cancelled"
+    again = plan_reindex(gone, done(), NOW)
+    assert (again.actions, again.status is None or again.status.phase == "Cancelled") == ((), True)
