@@ -296,12 +296,14 @@ async def released(api: KubernetesApi, name: str) -> bool:
 async def test_a_forced_deletion_kills_the_process(api: KubernetesApi, runner: RunnerProcess) -> None:
     name = await make_pod(api, "trap '' TERM; while :; do sleep 0.1; done", terminationGracePeriodSeconds=300)
     pod = await in_phase(api, name, "Running")
-    await api.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
 
     async def gone() -> bool:
         return not await asyncio.to_thread(processes_of, pod)
 
+    assert not await gone()
+    await api.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
     await eventually(gone)
+    assert await exists(api, f"{PODS}/{name}") is None
 
 
 async def test_no_more_workers_than_slots_run_at_once(
@@ -454,8 +456,11 @@ async def test_an_evicted_pod_is_replaced_without_counting(
 
 async def test_finished_jobs_go_when_their_time_is_up(api: KubernetesApi, runner: RunnerProcess) -> None:
     job = await make_job(api, "exit 0", ttlSecondsAfterFinished=1)
+    kept = await make_job(api, "exit 0", ttlSecondsAfterFinished=3600)
+    await job_ends(api, kept)
 
     async def gone() -> bool:
         return await exists(api, f"{JOBS}/{job}") is None and not await pods_of(api, job)
 
     await eventually(gone)
+    assert await exists(api, f"{JOBS}/{kept}") is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchops.api.observed import CanaryResult, CellRegistration, PoolRegistration
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
+from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.tenant import TenantController, TenantPorts
 from searchops.planning.names import FINALIZER, KEY_BINDING, KEY_PENDING, KEY_PREVIOUS
 from searchops.planning.tenant_facts import TenantSettings
@@ -139,6 +140,20 @@ class TenantWorld:
 
     def _uids(self) -> set[str]:
         return self._live_uids
+
+    def sweeper(self, **more: Any) -> CellSweep:
+        """The sweep of tombstones over this world's cells."""
+        return CellSweep(
+            fleet="prod",
+            directory=self.directory,
+            cells=self.cells,
+            ddl=self.cells,
+            objects=self.api,
+            dependencies=Dependencies(),
+            clock=lambda: self.now,
+            lease_left=lambda: self.lease,
+            **more,
+        )
 
     def start(self) -> TenantController:
         """A controller as a new process has it: nothing remembered."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.observed import CellIdentity
-from searchops.controllers.cell_sweep import CellSweep
-from searchops.runtime.dependency import Dependencies
 from searchops.runtime.errors import Transient
 
 if TYPE_CHECKING:
@@ -33,33 +31,20 @@ async def deleted(policy: str = "Delete", **changes: Any) -> TenantWorld:
     return world
 
 
-def sweep_of(world: TenantWorld) -> CellSweep:
-    return CellSweep(
-        fleet="prod",
-        directory=world.directory,
-        cells=world.cells,
-        ddl=world.cells,
-        objects=world.api,
-        dependencies=Dependencies(),
-        clock=lambda: world.now,
-        lease_left=lambda: world.lease,
-    )
-
-
 async def test_nothing_goes_before_its_time_and_it_goes_after() -> None:
     world = await deleted()
     world.now += timedelta(hours=71)
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
     world.now += timedelta(hours=2)
-    assert await sweep_of(world).run_once() == 1
+    assert await world.sweeper().run_once() == 1
     assert (world.server.collections, world.cells.broken) == ({}, [])
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
 
 
 async def test_retained_data_is_never_dropped() -> None:
     world = await deleted("Retain")
     world.now += timedelta(days=3650)
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
     assert set(world.server.collections) == {G1}
 
 
@@ -69,7 +54,7 @@ async def test_a_tenant_that_has_the_name_by_now_keeps_the_data_whatever_the_cac
     metadata = {"name": "acme", "namespace": "shop", "uid": "uid-2"}
     world.api.put("searchtenants", {"metadata": metadata, "spec": {}})
     assert world.tenants.get(TENANT) is None
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
     assert set(world.server.collections) == {G1}
 
 
@@ -77,7 +62,7 @@ async def test_a_collection_that_an_alias_still_shows_is_not_dropped() -> None:
     world = await deleted()
     world.now += timedelta(hours=80)
     world.server.aliases["somebody"] = G1
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
 
 
 @pytest.mark.parametrize("identity", [None, CellIdentity("prod", "eu-1", "copy"), CellIdentity("dev", "eu-1", "x")])
@@ -85,7 +70,7 @@ async def test_a_cell_that_is_not_ours_is_not_swept(identity: CellIdentity | Non
     world = await deleted()
     world.now += timedelta(hours=80)
     world.server.identity = identity
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
     assert set(world.server.collections) == {G1}
 
 
@@ -93,10 +78,10 @@ async def test_with_too_little_of_the_lease_left_nothing_is_dropped() -> None:
     world = await deleted()
     world.now += timedelta(hours=80)
     world.lease = 8.0
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
     assert set(world.server.collections) == {G1}
     world.lease = 13.0
-    assert await sweep_of(world).run_once() == 1
+    assert await world.sweeper().run_once() == 1
 
 
 async def test_a_cell_that_fails_holds_back_no_other() -> None:
@@ -106,7 +91,7 @@ async def test_a_cell_that_fails_holds_back_no_other() -> None:
     other = next(name for name in ("eu-0", "eu-1") if name != holder)
     world.cells.cells[other].reachable = False
     world.now += timedelta(hours=80)
-    assert await sweep_of(world).run_once() == 1
+    assert await world.sweeper().run_once() == 1
 
 
 async def test_a_get_that_fails_is_unknown_and_drops_nothing() -> None:
@@ -117,5 +102,5 @@ async def test_a_get_that_fails_is_unknown_and_drops_nothing() -> None:
         raise Transient(f"503 for {plural} {namespace}/{name}")
 
     world.api.get = refuse  # type: ignore[method-assign]
-    assert await sweep_of(world).run_once() == 0
+    assert await world.sweeper().run_once() == 0
     assert set(world.server.collections) == {G1}

@@ -103,7 +103,8 @@ def _foreigners(world: TenantWorld) -> dict[str, FakeCollection]:
     return made
 
 
-async def _history(steps: list[tuple[str, int, int]]) -> None:
+async def _history(steps: list[tuple[str, int, int]]) -> TenantWorld:
+    """The world after these steps and after the faults have ended, with every claim about its end asserted."""
     world = TenantWorld()
     spec: dict[str, Any] = {}
     world.set_model(_revision(1))
@@ -133,6 +134,7 @@ async def _history(steps: list[tuple[str, int, int]]) -> None:
     for name, found in foreign.items():
         assert world.server.collections[name] is found
         assert found.dense == {"d-x": 8}
+    return world
 
 
 def _assert_end(world: TenantWorld, spec: dict[str, Any]) -> None:
@@ -170,4 +172,5 @@ async def test_a_fault_in_the_middle_of_a_changed_mind_is_survived(ahead: int, w
         ("model", 1, 0),
         ("passes", 3, 5),
     ]
-    await _history(steps)
+    world = await _history(steps)
+    assert len(world.documents) == len(world.live.points if world.live else ()) == 4

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.observed import CollectionDesign
-from searchops.controllers.cell_sweep import CellSweep
 from searchops.planning.names import (
     ABANDON_ANNOTATION,
     KEY_DELETED_AT,
@@ -28,7 +27,6 @@ from searchops.planning.names import (
     KEY_UID,
     KEY_WAS_LIVE,
 )
-from searchops.runtime.dependency import Dependencies
 from searchops.runtime.errors import Transient
 
 if TYPE_CHECKING:
@@ -118,22 +116,11 @@ class Death:
             return 0.0
 
     async def sweep(self) -> None:
-        world = self.world
-        sweep = CellSweep(
-            fleet="prod",
-            directory=world.directory,
-            cells=world.cells,
-            ddl=world.cells,
-            objects=world.api,
-            dependencies=Dependencies(),
-            clock=lambda: world.now,
-            lease_left=lambda: world.lease,
-            snapshots=self.snapshots,
-        )
+        sweep = self.world.sweeper(snapshots=self.snapshots)
         try:
             await sweep.run_once()
         except ProcessKilled:
-            world.start()
+            self.world.start()
 
     async def settle(self) -> None:
         """Passes until one writes nothing and asks for none soon."""
@@ -324,6 +311,7 @@ async def test_what_was_given_up_without_a_note_is_never_dropped_and_can_be_take
     death.world.directory.registered["eu-1"] = registration
     death.world.server.reachable = True
     await death.after(back=back)
+    assert set(death.world.server.collections[G1].points) == set(death.world.documents)
     death.check(back=back, noted=False)
 
 
@@ -372,23 +360,11 @@ async def test_a_snapshot_that_cannot_be_stored_keeps_the_collection_and_is_told
     await death.gone()
     death.world.now += WINDOW * 10
     overdue: dict[str, int] = {}
-    world = death.world
-    sweep = CellSweep(
-        fleet="prod",
-        directory=world.directory,
-        cells=world.cells,
-        ddl=world.cells,
-        objects=world.api,
-        dependencies=Dependencies(),
-        clock=lambda: world.now,
-        lease_left=lambda: world.lease,
-        snapshots=death.snapshots,
-        overdue=overdue.__setitem__,
-    )
+    sweep = death.world.sweeper(snapshots=death.snapshots, overdue=overdue.__setitem__)
     for _ in range(3):
         assert await sweep.run_once() == 0
     assert overdue == {"eu-1": 1}
-    assert set(world.server.collections[G1].points) == set(world.documents)
+    assert set(death.world.server.collections[G1].points) == set(death.world.documents)
     death.snapshots.refuses = False
     await sweep.run_once()
     assert await sweep.run_once() == 1

@@ -70,10 +70,24 @@ def test_a_write_is_charged_as_often_as_its_release_does(passes: int, batches: i
 
 
 def test_disabled_strict_mode_enforces_nothing() -> None:
-    strict = StrictMode({"enabled": False, "write_rate_limit": 1, "max_query_limit": 1}, Clock(), 2)
+    limits = {"write_rate_limit": 1, "max_query_limit": 1}
+    assert refusals(StrictMode({"enabled": False, **limits}, Clock(), 2)) == 0
+    assert refusals(StrictMode({"enabled": True, **limits}, Clock(), 2)) == 11
+
+
+def refusals(strict: StrictMode) -> int:
+    """How many of ten large writes and one large query are refused."""
+    refused = 0
     for _ in range(10):
-        strict.take_write(100)
-    strict.limit(50, "max_query_limit", "limit")
+        try:
+            strict.take_write(100)
+        except ApiError:
+            refused += 1
+    try:
+        strict.limit(50, "max_query_limit", "limit")
+    except ApiError:
+        refused += 1
+    return refused
 
 
 @pytest.mark.parametrize(
