@@ -14,9 +14,10 @@ from qdrant_client import models
 from qdrant_client.context_headers import async_headers as headers
 
 from searchops.adapters import cell_reads
-from searchops.adapters.cell_connections import CellConnections, surveyed_first
-from searchops.adapters.cell_surveys import NOTHING, Effect, Surveys
-from searchops.adapters.qdrant_errors import Missing, Silent, Taken, translated
+from searchops.adapters.cell_connections import CellConnections
+from searchops.adapters.cell_surveys import Effect, Surveys
+from searchops.adapters.cell_writes import CellWrites
+from searchops.adapters.qdrant_errors import Missing, translated
 from searchops.adapters.qdrant_recall import measure
 from searchops.adapters.qdrant_shapes import collection_state, dense_params, same_owner, sparse_params, strict_config
 from searchops.api.observed import CellState, SearchProbe
@@ -24,7 +25,7 @@ from searchops.api.retrieval import DELETED_KEY, MISSED_KEY
 from searchops.runtime.errors import NotReady, Terminal, Transient, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from searchops.adapters.cell_connections import Connection
     from searchops.api.observed import (
@@ -53,12 +54,16 @@ class QdrantCells:
     Args:
         timeout: seconds that one request may take.
         now: monotonic seconds, for the short life of a survey.
+
+    Attributes:
+        writes: the guard that every write to a cell goes through, whoever makes it.
     """
 
     def __init__(self, *, timeout: float = 15.0, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._connections = CellConnections(timeout=timeout, now=now)
         self._surveys = Surveys()
+        self.writes = CellWrites(self._connections, self._surveys)
         self._loads: dict[str, CellLoad] = {}
         self._index_writes: dict[str, int] = {}
 
@@ -214,7 +219,7 @@ class QdrantCells:
             found = await self.describe(cell, MARKER)
             return found is not None and await cell_reads.identity(connection, cell) == identity
 
-        await self._write(cell, "claim the cell", create, done, Effect(identity=identity))
+        await self.writes.act(cell, "claim the cell", create, done, Effect(identity=identity))
 
     async def create_collection(self, cell: CellRegistration, design: CollectionDesign) -> None:
         """Create with vectors, strict mode and metadata; an existing one with the same owner is success."""
@@ -239,7 +244,7 @@ class QdrantCells:
             found = await self.describe(cell, design.name)
             return found is not None and same_owner(found.metadata, wanted)
 
-        await self._write(cell, f"create {design.name}", create, done, Effect(made=design.name))
+        await self.writes.act(cell, f"create {design.name}", create, done, Effect(made=design.name))
 
     async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
         """Payload index on a field."""
@@ -253,7 +258,7 @@ class QdrantCells:
             found = await self.describe(cell, collection)
             return found is not None and found.indexes.get(field) == kind
 
-        await self._write(cell, f"index {field} of {collection}", create, done)
+        await self.writes.act(cell, f"index {field} of {collection}", create, done)
 
     async def point_alias(self, cell: CellRegistration, alias: str, collection: str) -> None:
         """Create or move one alias, one action a request (several are not all-or-nothing), and read it back."""
@@ -269,7 +274,7 @@ class QdrantCells:
             return await self._alias(cell, alias) == collection
 
         effect = Effect(alias=(alias, collection))
-        await self._write(cell, f"point {alias} to {collection}", move, done, effect, verify=True)
+        await self.writes.act(cell, f"point {alias} to {collection}", move, done, effect, verify=True)
 
     async def remove_alias(self, cell: CellRegistration, alias: str) -> None:
         """Remove an alias; a missing one is success."""
@@ -282,7 +287,7 @@ class QdrantCells:
         async def done() -> bool:
             return await self._alias(cell, alias) is None
 
-        await self._write(cell, f"remove alias {alias}", remove, done, Effect(alias=(alias, None)))
+        await self.writes.act(cell, f"remove alias {alias}", remove, done, Effect(alias=(alias, None)))
 
     async def patch_metadata(
         self, cell: CellRegistration, collection: str, metadata: Mapping[str, str | None], strict: StrictMode | None
@@ -304,7 +309,7 @@ class QdrantCells:
             same = all(found.metadata.get(key) == value for key, value in metadata.items())
             return same and (strict is None or found.strict == strict)
 
-        await self._write(cell, f"patch {collection}", patch, done, verify=True)
+        await self.writes.act(cell, f"patch {collection}", patch, done, verify=True)
 
     async def add_vector(self, cell: CellRegistration, collection: str, vector: str, dimension: int) -> None:
         """Add a named dense vector."""
@@ -324,7 +329,7 @@ class QdrantCells:
                 raise Terminal("Conflict", describe(seen, wanted=str(dimension), next_step="Remove it, or rebuild."))
             return size == dimension
 
-        await self._write(cell, f"add vector {vector} to {collection}", add, done, verify=True)
+        await self.writes.act(cell, f"add vector {vector} to {collection}", add, done, verify=True)
 
     async def remove_vector(self, cell: CellRegistration, collection: str, vector: str) -> None:
         """Remove a named vector; a missing one is success."""
@@ -337,7 +342,7 @@ class QdrantCells:
             found = await self.describe(cell, collection)
             return found is not None and vector not in found.dense
 
-        await self._write(cell, f"remove vector {vector} of {collection}", remove, done)
+        await self.writes.act(cell, f"remove vector {vector} of {collection}", remove, done)
 
     async def drop_collection(self, cell: CellRegistration, collection: str) -> None:
         """Drop a collection; a missing one is success."""
@@ -349,7 +354,7 @@ class QdrantCells:
         async def done() -> bool:
             return await self.describe(cell, collection) is None
 
-        await self._write(cell, f"drop {collection}", drop, done, Effect(dropped=collection), verify=True)
+        await self.writes.act(cell, f"drop {collection}", drop, done, Effect(dropped=collection), verify=True)
 
     # -- for the register of tokens ----------------------------------------------------------------------------
 
@@ -361,19 +366,6 @@ class QdrantCells:
         """
         return self._connections.get(cell)
 
-    async def write(
-        self,
-        cell: CellRegistration,
-        what: str,
-        act: Callable[[], Awaitable[None]],
-        done: Callable[[], Awaitable[bool]],
-        effect: Effect = NOTHING,
-        *,
-        verify: bool = False,
-    ) -> None:
-        """A write with the guards of every other: at a surveyed node only, read back where its effect is open."""
-        await self._write(cell, what, act, done, effect, verify=verify)
-
     # -- within ------------------------------------------------------------------------------------------------
 
     async def _alias(self, cell: CellRegistration, alias: str) -> str | None:
@@ -381,56 +373,3 @@ class QdrantCells:
         async with translated(cell.name, "read aliases"):
             found = (await client.get_aliases()).aliases
         return next((item.collection_name for item in found if item.alias_name == alias), None)
-
-    async def _write(
-        self,
-        cell: CellRegistration,
-        what: str,
-        act: Callable[[], Awaitable[None]],
-        done: Callable[[], Awaitable[bool]],
-        effect: Effect = NOTHING,
-        *,
-        verify: bool = False,
-    ) -> None:
-        """Act once; where the answer leaves the effect open (time-out, conflict, missing), read before judging."""
-        connection = self._connections.get(cell)
-        if connection.must_be_surveyed():
-            raise surveyed_first(cell, what, connection.nodes)
-        proved = False
-        try:
-            await self._act(cell, connection, what, act, done)
-            if verify and not await done():
-                seen = f"cell {cell.name} answered that it did {what}, but a read does not show it; it is tried again"
-                raise Transient(seen)
-            proved = True
-        finally:
-            if proved:
-                self._surveys.wrote(cell.name, effect)
-            else:
-                self._surveys.doubt(cell.name)
-
-    async def _act(
-        self,
-        cell: CellRegistration,
-        connection: Connection,
-        what: str,
-        act: Callable[[], Awaitable[None]],
-        done: Callable[[], Awaitable[bool]],
-    ) -> None:
-        try:
-            async with translated(cell.name, what):
-                await act()
-        except (Transient, Missing, Taken) as error:
-            if isinstance(error, Transient) and error.retry_after is not None:
-                raise
-            if await done():
-                return
-            if isinstance(error, Taken):
-                seen = f"cell {cell.name}: cannot {what}: {error.message}"
-                wanted = "the name free, or taken by this very tenant"
-                raise Terminal("Conflict", describe(seen, wanted=wanted, next_step="Rename, or remove it.")) from error
-            if isinstance(error, Missing):
-                raise Transient(f"cell {cell.name}: cannot {what}: {error.message}") from error
-            if isinstance(error, Silent) and len(connection.nodes) > 1:
-                error.answered = True  # another node has: the cell is not down
-            raise

@@ -108,7 +108,7 @@ class QdrantTokens:
             found = await self._read(cell, collection)
             return found is not None and found.owner == owner
 
-        await self._cells.write(cell, f"create {collection}", create, done, Effect(made=collection))
+        await self._cells.writes.act(cell, f"create {collection}", create, done, Effect(made=collection))
         for name in INDEXED:
             await self._index(cell, collection, name)
         self._known.pop(cell.name, None)
@@ -123,7 +123,7 @@ class QdrantTokens:
             found = await self._cells.describe(cell, collection)
             return found is not None and found.indexes.get(name) == "keyword"
 
-        await self._cells.write(cell, f"index {name} of {collection}", create, done)
+        await self._cells.writes.act(cell, f"index {name} of {collection}", create, done)
 
     async def grant(self, cell: CellRegistration, collection: str, grants: Sequence[TokenGrant]) -> None:
         """One request, read back: a token that is signed for a value must find it."""
@@ -169,7 +169,7 @@ class QdrantTokens:
 
     async def _written(self, cell: CellRegistration, what: str, act: Any, done: Any) -> None:
         try:
-            await self._cells.write(cell, what, act, done, verify=True)
+            await self._cells.writes.act(cell, what, act, done, verify=True)
         except BaseException:
             self._known.pop(cell.name, None)
             raise
