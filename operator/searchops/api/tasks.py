@@ -13,7 +13,8 @@ from pydantic import Field, TypeAdapter
 from searchops.api.backup import Reason
 from searchops.api.meta import ApiModel, ArtifactReference, Digest, Timestamp
 from searchops.api.retrieval import Binding, RetrievalProfile
-from searchops.api.v1alpha1.embedding_model import Backend, ChangeKind, HoldoutReference, Margins, Outcome, Precision
+from searchops.api.v1alpha1.embedding_model import Backend, HoldoutReference, Margins, Precision
+from searchops.api.v1alpha1.embedding_model_status import ChangeKind, Outcome
 
 TASK_VARIABLE = "SEARCHOPS_TASK"
 TOKEN_VARIABLE = "SEARCHOPS_CELL_TOKEN"  # noqa: S105 - the name of a variable, not a secret

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from searchops.api.meta import API_VERSION
-from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 from searchops.controllers.model_gather import STATE_KEY, ModelGatherer, ModelPorts, ModelSettings
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import model_facts as act

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from searchops.api.retrieval import BUILTIN_PROFILES
 from searchops.api.tasks import ANSWER, BuildResult, EvaluateResult
-from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 from searchops.controllers.model_followers import Followers, bindings
 from searchops.planning import model_facts as act
 from searchops.planning.jobs import check_template

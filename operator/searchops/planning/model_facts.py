@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from searchops.api.observed import JobState, PoolRegistration, ServerState
     from searchops.api.retrieval import RetrievalProfile
     from searchops.api.tasks import BuildResult, EvaluateResult
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
     from searchops.planning.jobs import JobOrder, TemplateProblem
 
 

@@ -31,7 +31,8 @@ from searchops.planning.servers import PoolSync, distinct, sync_pools
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 
 SERVER_POLL_SECONDS = 3.0
 POOL_POLL_SECONDS = 30.0

@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
-from searchops.api.v1alpha1.embedding_model import (
-    AttemptStatus,
-    HistoryEntry,
-    ModelReason,
-    RejectedStatus,
-    RevisionStatus,
-)
+from searchops.api.v1alpha1.embedding_model import ModelReason
+from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, HistoryEntry, RejectedStatus, RevisionStatus
 from searchops.planning.model_facts import DeleteJob, EmitEvent, WriteState
 from searchops.planning.names import (
     PAUSE_ANNOTATION,
@@ -29,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelSpec, EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelSpec
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
     from searchops.planning.model_facts import ModelAction, ModelFacts
 
 MAX_HISTORY = 30

@@ -14,7 +14,8 @@ from searchops.planning.rollout_choice import earlier_attempts, retry_token
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.v1alpha1.embedding_model import ChangeKind, EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import ChangeKind, EmbeddingModelStatus, RevisionStatus
     from searchops.planning.model_facts import ModelFacts
 
 BUILD_DEADLINE = timedelta(hours=4)

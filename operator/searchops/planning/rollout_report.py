@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_time
-from searchops.api.v1alpha1.embedding_model import FleetStatus, ModelReason, ServersStatus
+from searchops.api.v1alpha1.embedding_model import ModelReason
+from searchops.api.v1alpha1.embedding_model_status import FleetStatus, ServersStatus
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import desired_of, is_active, is_paused
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
     from searchops.planning.model_facts import ModelFacts, TenantFact
     from searchops.planning.servers import PoolSync
 

@@ -16,7 +16,8 @@ from searchops.api.tasks import (
     EXIT_DIGEST_MISMATCH,
     FINAL_EXIT_CODES,
 )
-from searchops.api.v1alpha1.embedding_model import AttemptStatus, EvidenceReference, ModelReason, VerdictStatus
+from searchops.api.v1alpha1.embedding_model import ModelReason
+from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EvidenceReference, VerdictStatus
 from searchops.planning.conditions import Finding, no, unknown, yes
 from searchops.planning.model_facts import CreateJob, DeleteJob, EmitEvent, WriteState
 from searchops.planning.names import space_id
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.tasks import BuildResult, EvaluateResult
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus
     from searchops.planning.model_facts import JobFacts, ModelAction, ModelFacts
     from searchops.planning.servers import PoolSync
 

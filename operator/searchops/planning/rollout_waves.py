@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
-from searchops.api.v1alpha1.embedding_model import HistoryEntry, ModelReason, WaveStatus
+from searchops.api.v1alpha1.embedding_model import ModelReason
+from searchops.api.v1alpha1.embedding_model_status import HistoryEntry, WaveStatus
 from searchops.planning.conditions import Finding, no, yes
 from searchops.planning.model_facts import EmitEvent, WriteState
 from searchops.planning.names import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
@@ -20,7 +21,8 @@ from searchops.planning.waves import in_wave
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, RevisionStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus
     from searchops.planning.model_facts import ModelAction, ModelFacts, TenantFact
 
 MAX_HISTORY = 30

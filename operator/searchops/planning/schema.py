@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.observed import CollectionState
-    from searchops.api.v1alpha1.embedding_model import RevisionStatus
+    from searchops.api.v1alpha1.embedding_model_status import RevisionStatus
     from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantSpec
 
 NO_LIMIT = 4_000_000_000

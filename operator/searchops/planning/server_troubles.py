@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from searchops.api.meta import format_time, parse_time
-from searchops.api.v1alpha1.embedding_model import ServerTrouble
+from searchops.api.v1alpha1.embedding_model_status import ServerTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0

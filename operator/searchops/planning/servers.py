@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.observed import ServerState
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus, ServerTrouble
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, ServerTrouble
     from searchops.planning.model_facts import ModelFacts, PoolFacts
     from searchops.planning.server_troubles import Patience, TroubleReason
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus, RevisionStatus, WaveStatus
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus, WaveStatus
     from searchops.api.v1alpha1.reindex_job import ReindexJob
     from searchops.api.v1alpha1.search_tenant import RebuildStatus
 

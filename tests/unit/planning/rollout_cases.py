@@ -10,8 +10,8 @@ from searchops.api.meta import format_time
 from searchops.api.observed import JobState, PoolRegistration, ServerState
 from searchops.api.retrieval import BUILTIN_PROFILES
 from searchops.api.tasks import AccuracyReport, BuildResult, EvaluateResult
-from searchops.api.v1alpha1.embedding_model import (
-    EmbeddingModel,
+from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+from searchops.api.v1alpha1.embedding_model_status import (
     EmbeddingModelStatus,
     EvidenceReference,
     RejectedStatus,

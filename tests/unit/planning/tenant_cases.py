@@ -16,7 +16,8 @@ from searchops.api.observed import (
     SearchProbe,
 )
 from searchops.api.retrieval import BUILTIN_PROFILES, Binding
-from searchops.api.v1alpha1.embedding_model import EmbeddingModel, RevisionStatus
+from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+from searchops.api.v1alpha1.embedding_model_status import RevisionStatus
 from searchops.api.v1alpha1.reindex_job import ReindexJob
 from searchops.api.v1alpha1.search_tenant import (
     BindingStatus,

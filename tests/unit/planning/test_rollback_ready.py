@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 from searchops.planning.tenant import plan_tenant
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tests.unit.planning import rollout_cases as case
     from tests.unit.planning import tenant_cases, tenant_rebuild_cases
 
-    from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
     from searchops.api.v1alpha1.reindex_job import ReindexJob
 else:
     from unit.planning import reindex_facts as reindex

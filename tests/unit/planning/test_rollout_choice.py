@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from searchops.api.v1alpha1.embedding_model import (
-    AttemptStatus,
-    EmbeddingModelStatus,
-    HistoryEntry,
-)
+from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EmbeddingModelStatus, HistoryEntry
 from searchops.planning.model_facts import AddFinalizer, ModelPlan, WriteState
 from searchops.planning.rollout import plan_model
 from searchops.planning.rollout_choice import earlier_attempts, with_attempt

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from searchops.api.observed import JobState
-from searchops.api.v1alpha1.embedding_model import (
-    AttemptStatus,
-    EmbeddingModelStatus,
-)
+from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EmbeddingModelStatus
 from searchops.planning.model_facts import DeleteJob, WriteState
 from searchops.planning.rollout import plan_model
 

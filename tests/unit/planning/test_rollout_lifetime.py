@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from searchops.api.v1alpha1.embedding_model import (
-    EmbeddingModel,
-    EmbeddingModelStatus,
-    HistoryEntry,
-)
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, HistoryEntry
 from searchops.planning.model_facts import ModelPlan, RemoveFinalizer
 from searchops.planning.rollout import plan_model
 
 if TYPE_CHECKING:
     from tests.unit.planning import rollout_cases as case
+
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
 else:
     from unit.planning import rollout_cases as case
 

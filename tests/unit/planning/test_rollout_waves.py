@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.meta import LabelSelector
-from searchops.api.v1alpha1.embedding_model import (
-    AttemptStatus,
-    EvidenceReference,
-    FleetStatus,
-    HistoryEntry,
-)
+from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EvidenceReference, FleetStatus, HistoryEntry
 from searchops.planning.model_facts import WriteState
 from searchops.planning.rollout import plan_model
 from searchops.planning.waves import in_wave, position

@@ -23,7 +23,7 @@ from searchops.planning.server_troubles import (
 if TYPE_CHECKING:
     from tests.unit.planning import rollout_cases as case
 
-    from searchops.api.v1alpha1.embedding_model import ServerTrouble
+    from searchops.api.v1alpha1.embedding_model_status import ServerTrouble
     from searchops.planning.server_troubles import TroubleReason
 else:
     from unit.planning import rollout_cases as case

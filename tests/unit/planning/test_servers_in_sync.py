@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus, VerdictStatus
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, VerdictStatus
 from searchops.planning.names import model_parts
 from searchops.planning.server_troubles import MAX_RELOADS, Patience, told
 from searchops.planning.servers import sync_pool, wanted_on_canary, wanted_on_serving

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.api.meta import LabelSelector
-from searchops.api.v1alpha1.embedding_model import EmbeddingModelStatus, RevisionStatus, WaveStatus
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus, WaveStatus
 from searchops.planning.waves import Wanted, in_wave, position, wanted_revision
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.v1alpha1.embedding_model import EvidenceReference, VerdictStatus
+from searchops.api.v1alpha1.embedding_model_status import EvidenceReference, VerdictStatus
 from searchops_workers.digests import bytes_digest
 from searchops_workers.holdout.inputs import Anchor
 from searchops_workers.holdout.intervals import wilson

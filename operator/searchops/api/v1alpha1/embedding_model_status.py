@@ -1,0 +1,192 @@
+"""What the operator saw of an EmbeddingModel: its revisions, verdict, wave, servers and history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from searchops.api.meta import (
+    ApiModel,
+    Conditions,
+    Digest,
+    Fraction,
+    LabelSelector,
+    Message,
+    ShortText,
+    Timestamp,
+)
+
+ChangeKind = Literal["Repackage", "Model", "First"]
+Outcome = Literal["Pass", "Better", "Regressed", "Inconclusive", "Invalid"]
+Phase = Literal[
+    "Pending",
+    "Building",
+    "Loading",
+    "Verifying",
+    "Gating",
+    "AwaitingApproval",
+    "Rolling",
+    "Soaking",
+    "Promoted",
+    "RolledBack",
+    "Paused",
+]
+
+
+class RevisionStatus(ApiModel):
+    """One revision of the model: one checkpoint digest with one engine profile."""
+
+    revision: ShortText
+    number: Annotated[int, Field(ge=1)]
+    digest: Digest
+    profile_digest: ShortText | None = None
+    space: ShortText | None = None
+    space_change: Literal["Same", "Incompatible"] | None = None
+    founder: ShortText | None = None
+    dimension: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    engine_key: ShortText | None = None
+    manifest_digest: ShortText | None = None
+    backend: ShortText | None = None
+    anchors: Annotated[str, Field(max_length=1024)] | None = None
+    probes: Annotated[str, Field(max_length=1024)] | None = None
+    evidence: Annotated[str, Field(max_length=1024)] | None = None
+    promoted_at: Timestamp | None = None
+    retire_after: Timestamp | None = None
+    attempt: Annotated[int, Field(ge=1)] = 1
+
+
+class EvidenceReference(ApiModel):
+    """The evidence document of a verdict."""
+
+    uri: Annotated[str, Field(max_length=1024)]
+    digest: Digest
+
+
+class VerdictStatus(ApiModel):
+    """The gate's answer, with the numbers it rests on."""
+
+    revision: ShortText | None = None
+    change: ChangeKind | None = None
+    outcome: Outcome
+    lost: Annotated[int, Field(ge=0)] = 0
+    of: Annotated[int, Field(ge=0)] = 0
+    loss_bound: ShortText | None = None
+    ndcg_delta: ShortText | None = None
+    ndcg_interval: Annotated[tuple[ShortText, ...], Field(max_length=2)] = ()
+    reason: ShortText | None = None
+    message: Message | None = None
+    evidence: EvidenceReference | None = None
+
+
+class WaveStatus(ApiModel):
+    """The wave that is under way, frozen when it starts.
+
+    Attributes:
+        halted: why no further tenant of the wave is started; those that are being rebuilt end their rebuild.
+    """
+
+    name: ShortText
+    index: Annotated[int, Field(ge=0)]
+    started_at: Timestamp
+    soak_until: Timestamp | None = None
+    fraction: Fraction
+    selectors: Annotated[tuple[LabelSelector, ...], Field(max_length=16)] = ()
+    halted: Literal["BreakerOpen", "Paused"] | None = None
+
+
+class FleetStatus(ApiModel):
+    """Counters over the tenants that name the model."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    bound: Annotated[int, Field(ge=0)] = 0
+    rebuilding: Annotated[int, Field(ge=0)] = 0
+    reverted: Annotated[int, Field(ge=0)] = 0
+    held: Annotated[int, Field(ge=0)] = 0
+
+
+class ServerTrouble(ApiModel):
+    """A server that does not serve a revision as it should.
+
+    Attributes:
+        server: its address.
+        reason: NoAnswer (the server is silent), Loading, NotLoaded (a load failed or is under way) or WrongVectors.
+        message: what was seen.
+        since: since when it has been so; a load under way belongs to NotLoaded.
+        attempts: loads that were tried since it last had the revision loaded.
+        reloads: reloads that were tried since its vectors were last right.
+        retry_at: when the next one is due; nothing is tried before, and nothing at all where it is absent.
+    """
+
+    server: ShortText
+    revision: ShortText
+    reason: Literal["NoAnswer", "Loading", "NotLoaded", "WrongVectors"]
+    message: Annotated[str, Field(max_length=512)]
+    since: Timestamp
+    attempts: Annotated[int, Field(ge=0)] = 0
+    reloads: Annotated[int, Field(ge=0)] = 0
+    retry_at: Timestamp | None = None
+
+
+class ServersStatus(ApiModel):
+    """Servers of the pools and how many hold exactly what they should."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    in_sync: Annotated[int, Field(ge=0)] = 0
+    failing: Annotated[tuple[ServerTrouble, ...], Field(max_length=64)] = ()
+
+
+class RejectedStatus(ApiModel):
+    """A (digest, gate) pair that was refused, and is not tried again by itself."""
+
+    revision: ShortText | None = None
+    digest: Digest
+    gate: ShortText
+    outcome: ShortText
+    reason: Message | None = None
+    retry_token: ShortText = ""
+    at: Timestamp
+    evidence: EvidenceReference | None = None
+
+
+class AttemptStatus(ApiModel):
+    """A verdict that was reached on some checkpoint: it has worn the families it was asked on.
+
+    Attributes:
+        digest: of the checkpoint.
+        at: when the verdict was reached.
+        evidence: URI of the evidence document of its first holdout.
+    """
+
+    digest: Digest
+    at: Timestamp
+    evidence: Annotated[str, Field(max_length=1024)]
+
+
+class HistoryEntry(ApiModel):
+    """One finished step of the model's life."""
+
+    revision: ShortText
+    event: ShortText
+    at: Timestamp
+    message: ShortText | None = None
+
+
+class EmbeddingModelStatus(ApiModel):
+    """What the operator saw and decided; the rollout restarts from this alone."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    phase: Phase | None = None
+    active: RevisionStatus | None = None
+    candidate: RevisionStatus | None = None
+    retiring: Annotated[tuple[RevisionStatus, ...], Field(max_length=10)] = ()
+    verdict: VerdictStatus | None = None
+    wave: WaveStatus | None = None
+    tenants: FleetStatus | None = None
+    servers: ServersStatus | None = None
+    next_number: Annotated[int, Field(ge=1)] | None = None
+    rejected: Annotated[tuple[RejectedStatus, ...], Field(max_length=20)] = ()
+    history: Annotated[tuple[HistoryEntry, ...], Field(max_length=30)] = ()
+    attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=50)] = ()
+    conditions: Conditions = ()
