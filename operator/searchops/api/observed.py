@@ -257,11 +257,13 @@ class RegisterState:
     Attributes:
         owner: whose it says it is; None where it says nothing that can be read.
         grants: the tenant's entries.
+        former: entries of former objects of its name, whose collections it has taken back.
     """
 
     exists: bool
     owner: CellIdentity | None = None
     grants: tuple[TokenGrant, ...] = ()
+    former: tuple[TokenGrant, ...] = ()
 
 
 class Trial(Enum):

@@ -17,7 +17,14 @@ from searchops.controllers.tenant_index import Generations, Grants
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
 from searchops.planning.binding_state import count_key, read_bindings
-from searchops.planning.names import ACCESS_SECRET_TYPE, alias_name, generation_of, side_alias, tokens_collection
+from searchops.planning.names import (
+    ACCESS_SECRET_TYPE,
+    KEY_FORMER_UID,
+    alias_name,
+    generation_of,
+    side_alias,
+    tokens_collection,
+)
 from searchops.planning.tenant_access import token_claims
 from searchops.planning.tenant_adoption import adoption_of
 from searchops.runtime.key import Key
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from searchops.api.observed import CellRegistration, RegisterState
+    from searchops.api.observed import CellRegistration, RegisterState, TokenGrant
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
@@ -129,7 +136,8 @@ class TenantGatherer:
             return facts
         owner = planner.owner_of(tenant, facts, self._settings)
         collections = await self._collections(registration, state, owner.alias, adoption_of(tenant))
-        facts = replace(facts, collections=collections)
+        register = await self._with_former(registration, register, owner, collections)
+        facts = replace(facts, collections=collections, register=register)
         current = next((item for item in collections if item.name == state.aliases.get(owner.alias)), None)
         if current is None or not owner.owns(current) or tenant.metadata.deletion_timestamp is not None:
             return facts
@@ -258,6 +266,23 @@ class TenantGatherer:
         name = tokens_collection(self._settings.fleet)
         exists = name in state.collections
         return await self._ports.register.read(cell, name, tenant.metadata.uid, exists=exists)
+
+    async def _with_former(
+        self,
+        cell: CellRegistration,
+        register: RegisterState | None,
+        owner: Owner,
+        collections: tuple[CollectionState, ...],
+    ) -> RegisterState | None:
+        """Also what the objects had entered whose data this one has taken back."""
+        if register is None or not register.exists:
+            return register
+        uids = {item.metadata.get(KEY_FORMER_UID) for item in collections if owner.owns(item)}
+        former: list[TokenGrant] = []
+        for uid in sorted(item for item in uids if item and item != owner.uid):
+            found = await self._ports.register.read(cell, tokens_collection(owner.fleet), uid, exists=True)
+            former += found.grants
+        return replace(register, former=tuple(former))
 
     async def _secrets(self, tenant: SearchTenant, register: RegisterState | None) -> dict[str, AccessSecretState]:
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)

@@ -86,7 +86,9 @@ def plan_register(
             actions.append(EmitEvent(TenantReason.TOKEN_REGISTER_LOST, _lost(owner, cell), warning=True))
     held = {grant.entry: grant for grant in register.grants}
     wanted = {entry.name: entry for entry in tenant.spec.access}
-    stale = [grant for grant in register.grants if grant.entry not in wanted]
+    # A former object's token of an entry that is still wanted may end by itself: its clients go on while they read the
+    # new Secret. One of an entry that is gone was to be refused at once, whichever object removed it.
+    stale = [grant for grant in (*register.grants, *register.former) if grant.entry not in wanted]
     values, wishes = [], []
     for entry in tenant.spec.access:
         secret = facts.secrets.get(entry.secret_name)

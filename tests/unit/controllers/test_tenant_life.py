@@ -385,6 +385,21 @@ async def test_every_object_deleted_by_force_and_made_anew_without_status_finds_
     assert (world.condition("Ready"), world.cells.broken) == (("True", "Ready"), [])
 
 
+async def test_a_tenant_that_comes_back_without_an_entry_takes_its_old_token_back() -> None:
+    world = await provisioned()
+    entered = {grant.id: grant for grant in (world.server.grants or {}).values()}
+    assert len({grant.entry for grant in entered.values()}) >= 2
+    await deleted(world)
+    kept = next(iter(sorted(entered.values(), key=lambda grant: grant.entry)))
+    access = [{"name": kept.entry, "role": "Search", "secretName": kept.secret}]
+    world.apply_tenant(uid="uid-2", access=access)
+    await world.settle()
+    left = (world.server.grants or {}).values()
+    assert {grant.entry for grant in left} == {kept.entry}
+    assert "uid-2" in {grant.uid for grant in left}
+    assert (world.condition("Ready"), world.cells.broken) == (("True", "Ready"), [])
+
+
 @pytest.mark.parametrize("others_answer", [True, False])
 async def test_a_deleted_tenant_is_looked_for_in_every_cell_before_it_is_placed(*, others_answer: bool) -> None:
     world = TenantWorld(cells=("eu-0", "eu-1", "eu-2"))

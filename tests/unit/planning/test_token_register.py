@@ -107,6 +107,17 @@ def test_removing_an_entry_revokes_first_and_then_removes_the_secret_though_the_
     assert found.actions == (RevokeTokens((GRANTS[1].id,)), DeleteAccessSecret("acme-indexer"))
 
 
+def test_an_entry_that_was_removed_while_the_tenant_was_away_is_revoked_too() -> None:
+    former = (grant(SEARCH, "uid-0/storefront/cccccccccccc", uid="uid-0"), grant(INDEX, uid="uid-0"))
+    register = RegisterState(True, IDENTITY, (grant(SEARCH),), former)
+    without = case.make_tenant({"access": [SEARCH.to_wire()]})
+    planned = plan(facts(register), without)
+    assert [item for item in planned.actions if isinstance(item, RevokeTokens)] == [
+        RevokeTokens((grant_id("uid-0", INDEX.name),))
+    ]
+    assert plan(facts(replace(register, grants=GRANTS))) == plan(facts(RegisterState(True, IDENTITY, GRANTS)))
+
+
 def test_a_secret_that_is_not_ours_is_not_removed_because_the_register_names_it() -> None:
     tenant = case.make_tenant({"access": [case.ACCESS[0]]}, status={})
     held = secrets()
