@@ -21,32 +21,10 @@ else:
     from unit.planning import rollout_cases as case
 
 
-def test_the_build_job_is_made_once_and_its_manifest_is_this() -> None:
-    model = case.make_model(status=case.building())
-    plan = case.steady(model, case.facts_of(model))
-    assert case.told(plan.actions) == ["CreateJob"]
-    assert (case.status_of(plan).phase, plan.requeue_after) == ("Building", 15.0)
-    assert case.condition(plan, "EngineBuilt") == ("False", "Building")
-    name = case.order_of(plan).name
-    manifest = job_manifest(case.order_of(plan), case.TEMPLATE)
-    task = manifest["spec"]["template"]["spec"]["containers"][0]["env"].pop()
-    assert task["name"] == "SEARCHOPS_TASK"
-    assert json.loads(task["value"]) == {
-        "kind": "build",
-        "model": "shop",
-        "revision": case.chosen().revision,
-        "number": 1,
-        "source": {"uri": "s3://models/a", "digest": case.DIGESTS["a"]},
-        "engine": {"backend": "Auto", "precision": "Auto", "maxBatch": 64, "buckets": [16, 32, 64, 128, 256]},
-        "accelerator": "cpu",
-        "repositories": ["/repo/canary", "/repo/default"],
-        "artifacts": f"s3://artifacts/models/shop/{case.chosen().revision}",
-        "holdouts": [case.HOLDOUT],
-        "founders": [],
-        "resultUri": f"s3://artifacts/results/{name}.json",
-    }
+def expected_manifest(name: str) -> dict[str, Any]:
+    """The build Job without its task."""
     labels = {"searchops.dev/task": "build", "kueue.x-k8s.io/queue-name": "q"}
-    assert manifest == {
+    return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
@@ -98,6 +76,33 @@ def test_the_build_job_is_made_once_and_its_manifest_is_this() -> None:
             },
         },
     }
+
+
+def test_the_build_job_is_made_once_and_its_manifest_is_this() -> None:
+    model = case.make_model(status=case.building())
+    plan = case.steady(model, case.facts_of(model))
+    assert case.told(plan.actions) == ["CreateJob"]
+    assert (case.status_of(plan).phase, plan.requeue_after) == ("Building", 15.0)
+    assert case.condition(plan, "EngineBuilt") == ("False", "Building")
+    name = case.order_of(plan).name
+    manifest = job_manifest(case.order_of(plan), case.TEMPLATE)
+    task = manifest["spec"]["template"]["spec"]["containers"][0]["env"].pop()
+    assert task["name"] == "SEARCHOPS_TASK"
+    assert json.loads(task["value"]) == {
+        "kind": "build",
+        "model": "shop",
+        "revision": case.chosen().revision,
+        "number": 1,
+        "source": {"uri": "s3://models/a", "digest": case.DIGESTS["a"]},
+        "engine": {"backend": "Auto", "precision": "Auto", "maxBatch": 64, "buckets": [16, 32, 64, 128, 256]},
+        "accelerator": "cpu",
+        "repositories": ["/repo/canary", "/repo/default"],
+        "artifacts": f"s3://artifacts/models/shop/{case.chosen().revision}",
+        "holdouts": [case.HOLDOUT],
+        "founders": [],
+        "resultUri": f"s3://artifacts/results/{name}.json",
+    }
+    assert manifest == expected_manifest(name)
 
 
 def test_the_build_may_prove_the_space_of_the_active_revision() -> None:

@@ -26,6 +26,32 @@ def samples(telemetry: Telemetry) -> dict[str, float]:
     return found
 
 
+AT_WORK = {
+    ("reconcile_total", 'controller="tenants",result="success"'): 1,
+    ("reconcile_total", 'controller="tenants",result="requeue_after"'): 1,
+    ("reconcile_total", 'controller="tenants",result="error"'): 2,
+    ("reconcile_total", 'controller="tenants",result="requeue"'): 0,
+    ("reconcile_errors_total", 'controller="tenants"'): 2,
+    ("terminal_reconcile_errors_total", 'controller="tenants"'): 1,
+    ("max_concurrent_reconciles", 'controller="tenants"'): 10,
+    ("active_workers", 'controller="tenants"'): 1,
+    ("reconcile_time_seconds_count", 'controller="tenants"'): 4,
+    ("workqueue_adds_total", 'name="tenants"'): 6,
+    ("workqueue_retries_total", 'name="tenants"'): 1,
+    ("workqueue_queue_duration_seconds_count", 'name="tenants"'): 6,
+    ("workqueue_work_duration_seconds_count", 'name="tenants"'): 5,
+    ("workqueue_longest_running_processor_seconds", 'name="tenants"'): pytest.approx(10, abs=0.1),
+    ("workqueue_unfinished_work_seconds", 'name="tenants"'): pytest.approx(10, abs=0.1),
+    ("workqueue_delayed", 'name="tenants"'): 2,
+    ("workqueue_parked", 'name="tenants"'): 1,
+    ("workqueue_depth", 'name="tenants",priority="change"'): 0,
+    ("dependency_waiting", 'dependency="cell/eu-1"'): 1,
+    ("dependency_in_use", 'dependency="cell/eu-1"'): 1,
+    ("dependency_breaker_open", 'dependency="cell/eu-1"'): 0,
+    ("cached_objects", 'kind="tenants"'): 7,
+}
+
+
 @pytest.mark.looptime
 async def test_a_controller_at_work_is_seen_under_controller_runtimes_names() -> None:
     telemetry = Telemetry()
@@ -75,34 +101,10 @@ async def test_a_controller_at_work_is_seen_under_controller_runtimes_names() ->
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    def of(name: str, labels: str = 'controller="tenants"') -> float:
-        return seen[f"searchops_{name}{{{labels}}}"]
-
-    assert of("reconcile_total", 'controller="tenants",result="success"') == 1
-    assert of("reconcile_total", 'controller="tenants",result="requeue_after"') == 1
-    assert of("reconcile_total", 'controller="tenants",result="error"') == 2
-    assert of("reconcile_total", 'controller="tenants",result="requeue"') == 0
-    assert of("reconcile_errors_total") == 2
-    assert of("terminal_reconcile_errors_total") == 1
-    assert of("max_concurrent_reconciles") == 10
-    assert of("active_workers") == 1
-    assert of("reconcile_time_seconds_count") == 4
-    queue_label = 'name="tenants"'
-    assert of("workqueue_adds_total", queue_label) == 6
-    assert of("workqueue_retries_total", queue_label) == 1
-    assert of("workqueue_queue_duration_seconds_count", queue_label) == 6
-    assert of("workqueue_work_duration_seconds_count", queue_label) == 5
-    assert of("workqueue_longest_running_processor_seconds", queue_label) == pytest.approx(10, abs=0.1)
-    assert of("workqueue_unfinished_work_seconds", queue_label) == pytest.approx(10, abs=0.1)
-    assert of("workqueue_delayed", queue_label) == 2
-    assert of("workqueue_parked", queue_label) == 1
-    assert of("workqueue_depth", 'name="tenants",priority="change"') == 0
-    assert of("dependency_waiting", 'dependency="cell/eu-1"') == 1
-    assert of("dependency_in_use", 'dependency="cell/eu-1"') == 1
-    assert of("dependency_breaker_open", 'dependency="cell/eu-1"') == 0
+    at_work = {key: seen[f"searchops_{key[0]}{{{key[1]}}}"] for key in AT_WORK}
+    assert at_work == AT_WORK
     assert seen["searchops_leader"] == 1
     assert seen["searchops_lease_remaining_seconds"] == 12.5
-    assert of("cached_objects", 'kind="tenants"') == 7
 
 
 def test_a_thousand_cells_are_at_most_so_many_series() -> None:

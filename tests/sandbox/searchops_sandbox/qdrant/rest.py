@@ -8,22 +8,21 @@ import re
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from qdrant_client.http import models
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from searchops_sandbox.qdrant import observe, routes_points, snapshots
-from searchops_sandbox.qdrant.access import FULL, Access, Authenticator, Need
-from searchops_sandbox.qdrant.errors import ApiError, bad_request, format_error, unsupported
+from searchops_sandbox.qdrant.access import FULL, Authenticator, Need
+from searchops_sandbox.qdrant.calls import Call, envelope, failure
+from searchops_sandbox.qdrant.errors import ApiError, bad_request, unsupported
 from searchops_sandbox.qdrant.faults import Fault, FaultTable
 
 if TYPE_CHECKING:
@@ -42,11 +41,6 @@ MAX_BODY_BYTES = 32 << 20
 """The server's `max_request_size_mb`; an uploaded snapshot is no JSON and may be larger."""
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 class Keys(BaseModel):
     """The keys that a server accepts, as its configuration names them."""
 
@@ -54,67 +48,6 @@ class Keys(BaseModel):
 
     api_key: str = Field(min_length=1)
     alt_api_key: str | None = None
-
-
-@dataclass
-class Call:
-    """One authenticated request."""
-
-    request: Request
-    access: Access
-    service: Service
-    body_bytes: bytes
-
-    @property
-    def name(self) -> str:
-        """The collection or alias, as the request names it."""
-        return str(self.request.path_params["name"]).replace("%2F", "/")
-
-    def body(self, kind: Any, default: Any = None) -> Any:
-        """The body as a model.
-
-        Raises:
-            ApiError: 400 where it is not of that shape.
-        """
-        raw = self.body_bytes
-        if not raw.strip() and default is not None:
-            return default
-        try:
-            return _adapter(kind).validate_json(raw)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise format_error(f"{where}: {first['msg']}") from error
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        """A boolean query parameter."""
-        value = self.request.query_params.get(name)
-        if value is None:
-            return default
-        if value not in {"true", "false"}:
-            raise ApiError(400, f"Format error in query: {name}: provided string was not `true` or `false`")
-        return value == "true"
-
-    @property
-    def wait(self) -> bool:
-        """Whether the answer should wait for the effect (1.18's default is not to)."""
-        return self.flag("wait", default=False)
-
-
-def envelope(result: Any, started: float) -> Response:
-    """Success as the server wraps it."""
-    body = {"result": result, "status": "ok", "time": time.perf_counter() - started}
-    return Response(pydantic_core.to_json(body), media_type="application/json")
-
-
-def failure(error: ApiError, started: float) -> Response:
-    """An error as the server wraps it."""
-    if error.plain:
-        return PlainTextResponse(error.message, status_code=error.status, headers=error.headers)
-    body = {"status": {"error": error.message}, "time": time.perf_counter() - started}
-    return Response(
-        pydantic_core.to_json(body), status_code=error.status, headers=error.headers, media_type="application/json"
-    )
 
 
 # Collections

@@ -12,7 +12,7 @@ from searchops_sandbox.qdrant.errors import ApiError, not_found
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from searchops_sandbox.qdrant.rest import Call
+    from searchops_sandbox.qdrant.calls import Call
 
 
 def create_index(call: Call) -> Any:

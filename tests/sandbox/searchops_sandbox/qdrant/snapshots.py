@@ -30,8 +30,8 @@ from searchops_sandbox.qdrant.store import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from searchops_sandbox.qdrant.calls import Call
     from searchops_sandbox.qdrant.collection import Collection
-    from searchops_sandbox.qdrant.rest import Call
     from searchops_sandbox.qdrant.store import Store
 
 SERVER_FOLDER = "/qdrant/snapshots/"
