@@ -86,8 +86,7 @@ def difference(tenant: SearchTenant, contents: CellContents, seen: Picture, *, f
         return f"the binding in the metadata of {seen.collection} cannot be read"
     if status.binding is not None and state.to_status() != status.binding:
         return f"{seen.collection} is bound to {state.binding.revision}, the status says {status.binding.revision}"
-    lifted = state.pending is not None or state.previous is not None
-    schema = compare_schema(tenant.spec, current, state.binding, lifted=lifted)
+    schema = compare_schema(tenant.spec, current, state)
     if schema.rebuild:
         return "; ".join(schema.rebuild)
     if schema.strict is not None:

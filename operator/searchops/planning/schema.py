@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from searchops.api.observed import CollectionState
     from searchops.api.v1alpha1.embedding_model_status import RevisionStatus
     from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantSpec
+    from searchops.planning.binding_state import BindingState
 
 NO_LIMIT = 4_000_000_000
 """A strict-mode limit cannot be unset (null keeps it, 0 is refused): this stands for *no limit*."""
@@ -228,10 +229,10 @@ def schema_digest(spec: SearchTenantSpec) -> str:
     )
 
 
-def compare_schema(
-    spec: SearchTenantSpec, collection: CollectionState, binding: Binding, *, lifted: bool, filling: bool = False
-) -> SchemaDifference:
-    """Declared fields only: what the server adds by itself is not drift."""
+def compare_schema(spec: SearchTenantSpec, collection: CollectionState, state: BindingState) -> SchemaDifference:
+    """Declared fields only: what the server adds by itself is not drift, nor is what a rebuild has lifted."""
+    binding, filling = state.binding, state.pending is not None
+    lifted = filling or state.previous is not None
     missing = tuple((name, kind) for name, kind in indexes_of(spec) if collection.indexes.get(name) != kind)
     strict = strict_mode(spec, lifted=lifted, filling=filling)
     rebuild = []

@@ -258,9 +258,7 @@ def _on_cell(
             "a backup; searches go on as the gateway has them cached"
         )
         return unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
-    filling = state.pending is not None
-    lifted = filling or state.previous is not None
-    difference = compare_schema(tenant.spec, current, state.binding, lifted=lifted, filling=filling)
+    difference = compare_schema(tenant.spec, current, state)
     schema = _schema_findings(current, difference)
     if tenant.spec.paused:
         return report(tenant, facts, owner, cell, current, state, schema, now, paused=True)

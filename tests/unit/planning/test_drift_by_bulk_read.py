@@ -13,7 +13,7 @@ from searchops.adapters.cell_reads import outline
 from searchops.api.observed import CellContents, CellIdentity, CollectionOutline
 from searchops.planning.drift import difference, index_difference, orphans, picture
 from searchops.planning.names import KEY_BINDING, KEY_DELETED_AT, KEY_FLEET, KEY_RATES, KEY_UID
-from searchops.planning.schema import side_of
+from searchops.planning.schema import rates_of, side_of, strict_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,9 +107,17 @@ def test_another_binding_than_the_status_tells_is_named() -> None:
     assert said(shown(bound)).startswith(f"{NAME} is bound to {case.revision(2).revision}, the status says")
 
 
-def test_what_a_rebuild_lifts_is_no_drift() -> None:
-    filling = as_outline(case.make_collection(case.dense(1), pending=case.dense(2)))
-    assert said(shown(filling)) == ""
+@pytest.mark.parametrize("quotas", [{}, {"searchesPerMinute": 60, "writesPerMinute": 60, "maxVectorMegabytes": 5}])
+@pytest.mark.parametrize("filling", [True, False])
+def test_what_a_rebuild_lifts_is_no_drift(*, filling: bool, quotas: dict[str, int]) -> None:
+    tenant = case.make_tenant({"quotas": quotas}, status=case.expected_status(case.dense(1)).to_wire())
+    pending, previous = (case.dense(2), None) if filling else (None, case.dense(2))
+    lifted = as_outline(case.make_collection(case.dense(1), pending=pending, previous=previous))
+    lifted = replace(lifted, strict=strict_mode(tenant.spec, lifted=True, filling=filling))
+    lifted = without(lifted, **{KEY_RATES: rates_of(tenant.spec).to_metadata()})
+    assert said(shown(lifted), tenant) == ""
+    settled = replace(lifted, strict=strict_mode(tenant.spec, lifted=False))
+    assert (said(shown(settled), tenant) == "") is (quotas == {})
 
 
 def test_a_payload_index_is_missed_by_its_type_too() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from searchops.api.observed import StrictMode
 from searchops.api.rates import MerchantRates
+from searchops.planning.binding_state import BindingState
 from searchops.planning.schema import (
     NO_LIMIT,
     SchemaDifference,
@@ -32,13 +33,13 @@ QUOTAS = {"maxPoints": 9, "maxVectorMegabytes": 8, "searchesPerMinute": 60, "wri
 
 def test_a_collection_as_designed_differs_in_nothing() -> None:
     live, bound = case.make_collection(case.dense(1)), case.dense(1)
-    assert compare_schema(case.make_tenant().spec, live, bound, lifted=False) == NONE
+    assert compare_schema(case.make_tenant().spec, live, BindingState(bound, None, None)) == NONE
 
 
 def test_what_the_server_adds_by_itself_is_no_drift() -> None:
     live = case.make_collection(case.dense(1))
     live = replace(live, indexes={**live.indexes, "extra": "text"}, sparse=live.sparse | {"lex-other"}, status="yellow")
-    assert compare_schema(case.make_tenant().spec, live, case.dense(1), lifted=False) == NONE
+    assert compare_schema(case.make_tenant().spec, live, BindingState(case.dense(1), None, None)) == NONE
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_what_the_server_adds_by_itself_is_no_drift() -> None:
 )
 def test_what_cannot_change_in_place_needs_a_rebuild(spec: dict[str, Any], changes: dict[str, Any], said: str) -> None:
     live = replace(case.make_collection(case.dense(1)), **changes)
-    found = compare_schema(case.make_tenant(spec).spec, live, case.dense(1), lifted=False)
+    found = compare_schema(case.make_tenant(spec).spec, live, BindingState(case.dense(1), None, None))
     assert len(found.rebuild) == 1
     assert said in found.rebuild[0]
 
@@ -136,10 +137,10 @@ def test_the_gateway_is_told_the_merchants_own_rates_whatever_strict_mode_makes_
 
 def test_changed_rates_are_written_again_and_nothing_is_rebuilt_for_them() -> None:
     live = case.make_collection(case.dense(1))
-    assert compare_schema(case.make_tenant().spec, live, case.dense(1), lifted=False).rates is None
+    assert compare_schema(case.make_tenant().spec, live, BindingState(case.dense(1), None, None)).rates is None
     spec = case.make_tenant({"quotas": {"searchesPerMinute": 60}}).spec
-    found = compare_schema(spec, live, case.dense(1), lifted=False)
+    found = compare_schema(spec, live, BindingState(case.dense(1), None, None))
     assert (found.rates, found.rebuild) == ('{"searchesPerMinute":60,"writesPerMinute":0}', ())
     older = replace(live, metadata={k: v for k, v in live.metadata.items() if k != "searchops.dev/rates"})
-    found = compare_schema(case.make_tenant().spec, older, case.dense(1), lifted=False)
+    found = compare_schema(case.make_tenant().spec, older, BindingState(case.dense(1), None, None))
     assert found.rates == '{"searchesPerMinute":0,"writesPerMinute":0}', "a collection of an older version gets them"
