@@ -147,9 +147,15 @@ def dense_vector(space: str) -> str:
     return f"d-{space}"
 
 
-def point_id(product_id: str) -> str:
-    """The point of a product: the same product always lands on the same point."""
-    return str(uuid.uuid5(PRODUCT_NAMESPACE, product_id))
+def point_id(product_id: str, slice_key: str = "") -> str:
+    """The point of a product: the same product always lands on the same point.
+
+    Args:
+        product_id: the merchant's own.
+        slice_key: of the slice, where tenants share a collection: equal ids of two merchants are two points.
+    """
+    namespace = uuid.uuid5(PRODUCT_NAMESPACE, slice_key) if slice_key else PRODUCT_NAMESPACE
+    return str(uuid.uuid5(namespace, product_id))
 
 
 class FieldRoles(ApiModel):

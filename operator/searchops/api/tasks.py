@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from searchops.api.backup import Reason
 from searchops.api.meta import ApiModel, ArtifactReference, Digest, Timestamp
 from searchops.api.retrieval import Binding, RetrievalProfile
+from searchops.api.shared import SliceAddress
 from searchops.api.v1alpha1.embedding_model import Backend, HoldoutReference, Margins, Precision
 from searchops.api.v1alpha1.embedding_model_status import ChangeKind, Outcome
 
@@ -223,9 +224,11 @@ class ReindexTask(ApiModel):
 
     Attributes:
         source_collection: the live collection; with a catalogue it is only asked whether every document was in it.
+        source_slice: which of its points are the tenant's, where the source is shared; None where it is its own.
         source_uri: a catalogue that is read instead.
         target: the binding that the new side will have: its analyser and document template are applied.
         target_collection: physical collection or side alias that is written; for NamedVector the live alias.
+        target_slice: as `source_slice`, of the side that is written.
         manifest_digest: the served model must carry this digest, or the worker refuses (exit 50).
         state: URI prefix for cursors, dead letters and slice results of this Job.
     """
@@ -235,8 +238,10 @@ class ReindexTask(ApiModel):
     strategy: Literal["NamedVector", "BlueGreen"]
     cell: CellAddress
     source_collection: str | None = None
+    source_slice: SliceAddress | None = None
     source_uri: str | None = None
     target_collection: str
+    target_slice: SliceAddress | None = None
     target: Binding
     manifest_digest: str | None = None
     servers: tuple[str, ...] = ()
