@@ -122,7 +122,7 @@ class GatewayCredentials(ApiModel):
         cells: by the cell's name.
     """
 
-    keys: tuple[Annotated[str, Field(min_length=32, repr=False)], ...] = Field(default=(), repr=False)
+    keys: tuple[Annotated[str, Field(min_length=32)], ...] = Field(default=(), repr=False)
     cells: dict[str, CellCredential] = Field(default_factory=dict)
 
 
