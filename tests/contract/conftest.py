@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from searchops_sandbox.qdrant.cell import QdrantCell
-from searchops_sandbox.qdrant.contract import Rest
+from searchops_sandbox.qdrant.contract import IN_CLUSTER_MODE, Rest, servers
 from searchops_sandbox.qdrant.replay import Server
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ asyncio.set_event_loop(None)
 API_KEY = "contract-suite-key-of-32-characters!"
 
 
-def servers() -> list[str]:
-    return ["double", "real"] if os.environ.get("QDRANT_URL") else ["double"]
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=servers())
 async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     if request.param == "real":
@@ -33,7 +29,8 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         port = int(os.environ.get("QDRANT_GRPC_PORT", "6334"))
         yield Server(url, port, os.environ.get("QDRANT_API_KEY", ""), double=False)
         return
-    cell = QdrantCell("contract", folder=tmp_path_factory.mktemp("cell"), api_key=API_KEY)
+    clustered = request.param == IN_CLUSTER_MODE
+    cell = QdrantCell("contract", folder=tmp_path_factory.mktemp("cell"), api_key=API_KEY, cluster=clustered)
     await cell.start()
     try:
         yield Server(cell.rest_url, cell.grpc_port, cell.api_key, double=cell.is_double)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,35 +11,13 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
+from searchops_sandbox.qdrant.contract import Connected
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from types import TracebackType
 
     from searchops_sandbox.qdrant.contract import Rest
     from searchops_sandbox.qdrant.replay import Server
-
-
-class Connected:
-    """An AsyncQdrantClient that speaks gRPC with one credential."""
-
-    def __init__(self, server: Server, credential: str) -> None:
-        with warnings.catch_warnings():
-            # The library warns that a key travels unencrypted; on the loopback interface it may.
-            warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-            self.client = AsyncQdrantClient(
-                url=server.url,
-                grpc_port=server.grpc_port,
-                prefer_grpc=True,
-                timeout=30,
-                check_compatibility=False,
-                api_key=credential,
-            )
-
-    async def __aenter__(self) -> AsyncQdrantClient:
-        return self.client
-
-    async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.client.close()
 
 
 @pytest.fixture

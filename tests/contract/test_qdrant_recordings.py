@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from searchops_sandbox.qdrant.contract import IN_CLUSTER_MODE, servers
 from searchops_sandbox.qdrant.replay import Answer, Exchange, Replayer, Server, differences, load
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ AFTER = ("08-snapshots", "09-telemetry")
 # The double keeps one engine shard a collection and refuses more, so what the recording does with `ren` (two shards)
 # finds no collection. Everything else answers as recorded.
 REFUSED_BY_DOUBLE = {
-    "07-shard-keys[13]": (501, "shard_number above 1: one engine shard a collection"),
-    "07-shard-keys[14]": (404, "`ren` was refused"),
-    "07-shard-keys[15]": (404, "`ren` was refused"),
-    "07-shard-keys[16]": (404, "`ren` was refused"),
+    13: (501, "shard_number above 1: one engine shard a collection"),
+    14: (404, "`ren` was refused"),
+    15: (404, "`ren` was refused"),
+    16: (404, "`ren` was refused"),
 }
 # The vectors orthogonal to the query all score 0.0: which one is returned is chance.
 TIED = {"04-query[6]"}
@@ -34,7 +35,8 @@ CHANCE_BUT_POINT_2 = {"04-query[0]", "04-query[1]"}
 SUMMARIES = {"09-telemetry[0]"}
 
 ALL = load(RECORDINGS, (*BEFORE, SINGLE_NODE, *AFTER))
-CLUSTER = load(RECORDINGS, (CLUSTER_MODE,))
+CLUSTER = {exchange.index: exchange for exchange in load(RECORDINGS, (CLUSTER_MODE,))}
+pytestmark = pytest.mark.parametrize("server", [*servers(), IN_CLUSTER_MODE], indirect=True, scope="module")
 COLLECTIONS = ("t1.g1", "t1.g2", "strict", "cust", "ren", "snap", "snap2")
 
 
@@ -62,13 +64,13 @@ def replayed(server: Server) -> Iterator[dict[str, Answer]]:
 
 @pytest.mark.parametrize("exchange", ALL, ids=lambda e: f"{e.key} {e.note}")
 def test_answers_as_recorded(exchange: Exchange, server: Server, replayed: dict[str, Answer]) -> None:
-    answer = replayed.get(exchange.key)
-    if answer is None:
+    if exchange.key not in replayed:
         assert exchange.file == SINGLE_NODE, "only the other mode's shard keys may be left out"
-        cluster = {e.key: e for e in CLUSTER}[f"{CLUSTER_MODE}[{exchange.index}]"]
-        assert differences(cluster, replayed[cluster.key]) == []
-    elif server.double and exchange.key in REFUSED_BY_DOUBLE:
-        status, _ = REFUSED_BY_DOUBLE[exchange.key]
+        exchange = CLUSTER[exchange.index]
+    answer = replayed[exchange.key]
+    shard_keys = exchange.file in (SINGLE_NODE, CLUSTER_MODE)
+    if server.double and shard_keys and exchange.index in REFUSED_BY_DOUBLE:
+        status, _ = REFUSED_BY_DOUBLE[exchange.index]
         assert answer.status == status
         assert isinstance(answer.body["status"]["error"], str)
     elif exchange.key in SUMMARIES:
@@ -98,4 +100,11 @@ def test_telemetry_is_the_bulk_read_of_every_configuration(server: Server, repla
 
 def test_the_double_refuses_exactly_what_is_listed(server: Server, replayed: dict[str, Answer]) -> None:
     refused = {key for key, answer in replayed.items() if answer.status == 501}
-    assert refused == ({"07-shard-keys[13]"} if server.double else set())
+    mode = CLUSTER_MODE if f"{CLUSTER_MODE}[0]" in replayed else SINGLE_NODE
+    assert refused == ({f"{mode}[13]"} if server.double else set())
+
+
+def test_a_double_is_asked_in_both_modes(server: Server, replayed: dict[str, Answer], request: Any) -> None:
+    clustered = f"{CLUSTER_MODE}[0]" in replayed
+    asked_for = request.node.callspec.params["server"]
+    assert clustered == (asked_for == IN_CLUSTER_MODE) or not server.double

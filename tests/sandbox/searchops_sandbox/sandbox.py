@@ -93,7 +93,10 @@ class Sandbox:
         self.runner = RunnerProcess(self.kubeconfig, folder=self.folder / "runner", slots=slots, node=node)
         for number in range(cells):
             name = f"{REGIONS[number % len(REGIONS)]}-{number // len(REGIONS) + 1}"
-            self.cells[name] = QdrantCell(name, folder=self.folder / "cells" / name, api_key=secrets.token_urlsafe(24))
+            # Shard keys want cluster mode, which all else answers the same in.
+            self.cells[name] = QdrantCell(
+                name, folder=self.folder / "cells" / name, api_key=secrets.token_urlsafe(24), cluster=True
+            )
         for pool in pools:
             self.repositories[pool] = self.folder / "repositories" / pool
             self.pools[pool] = [

@@ -125,6 +125,38 @@ async def test_everything_acknowledged_survives_a_sigkill(cell: QdrantCell) -> N
         assert await client.ids() == [1, 2, 3, 4, 9]
 
 
+async def test_shard_keys_and_their_points_survive_a_sigkill_and_what_was_dropped_does_not(tmp_path: Path) -> None:
+    cell = QdrantCell("clustered", folder=tmp_path, api_key=KEY, cluster=True)
+    await cell.start()
+    keys = f"/collections/{NAME}/shards"
+    try:
+        async with Client(cell) as client:
+            await client.ok("PUT", f"/collections/{NAME}", {**BODY, "sharding_method": "custom"})
+            for key, points in (("a", 2), ("b", 3), ("c", 4)):
+                await client.ok("PUT", keys, {"shard_key": key})
+                rows = [{"id": i, "vector": {"d-old": [1.0, i]}} for i in range(points)]
+                await client.ok("PUT", f"/collections/{NAME}/points?wait=true", {"points": rows, "shard_key": key})
+            await client.ok("POST", f"{keys}/delete", {"shard_key": "a"})
+            made = await client.ok("POST", f"/collections/{NAME}/snapshots")
+        await cell.kill()
+        await cell.start()
+        async with Client(cell) as client:
+            location = f"{cell.rest_url}/collections/{NAME}/snapshots/{made['name']}"
+            restore = {"location": location, "api_key": KEY}
+            await client.ok("PUT", "/collections/restored/snapshots/recover", restore)
+            for name in (NAME, "restored"):
+                listed = await client.ok("GET", f"/collections/{name}/shards")
+                assert listed == {"shard_keys": [{"key": "b"}, {"key": "c"}]}
+                counts = [
+                    await client.ok("POST", f"/collections/{name}/points/count", {"shard_key": key}) for key in "bc"
+                ]
+                assert counts == [{"count": 3}, {"count": 4}]
+            await client.ok("PUT", keys, {"shard_key": "a"})
+            assert await client.ok("POST", f"/collections/{NAME}/points/count", {"shard_key": "a"}) == {"count": 0}
+    finally:
+        await cell.stop()
+
+
 async def test_a_dropped_collection_stays_dropped_and_its_name_is_free(cell: QdrantCell) -> None:
     async with Client(cell) as client:
         await client.ok("PUT", f"/collections/{NAME}", BODY)

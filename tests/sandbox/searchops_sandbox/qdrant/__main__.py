@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grpc-port", type=int, required=True, help="gRPC port on 127.0.0.1")
     parser.add_argument("--release", default="1.18.3", help="server release whose behaviour it shows")
     parser.add_argument("--max-collections", type=int, default=None, help="the server's storage.max_collections")
+    parser.add_argument("--cluster", action="store_true", help="cluster mode with this one node: shard keys")
     arguments = parser.parse_args(argv)
     keys = tuple(key for name in KEY_VARIABLES if (key := os.environ.get(name)))
     run(
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
             keys=keys,
             release=arguments.release,
             max_collections=arguments.max_collections,
+            cluster=arguments.cluster,
         )
     )
     return 0

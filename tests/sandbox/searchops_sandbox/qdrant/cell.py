@@ -24,6 +24,7 @@ class QdrantCell:
         alt_api_key: a second accepted key, for rotation.
         release: which server release the double shows; a real binary is what it is.
         max_collections: the server's own cap, if any.
+        cluster: cluster mode with this one node, which shard keys need.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class QdrantCell:
         alt_api_key: str | None = None,
         release: str = "1.18.3",
         max_collections: int | None = None,
+        cluster: bool = False,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -44,6 +46,7 @@ class QdrantCell:
         self.grpc_port = free_port()
         self._release = release
         self._max_collections = max_collections
+        self._cluster = cluster
         self._process: ManagedProcess | None = None
 
     def __repr__(self) -> str:
@@ -80,10 +83,14 @@ class QdrantCell:
         environment.pop("QDRANT__SERVICE__ALT_API_KEY", None)
         if self.alt_api_key is not None:
             environment["QDRANT__SERVICE__ALT_API_KEY"] = self.alt_api_key
-        binary = os.environ.get("QDRANT_BIN")
-        argv = [binary] if binary else self._double_argv(environment)
-        if binary:
+        binary = os.environ.get("QDRANT_BIN") or None
+        argv = self._double_argv(environment) if binary is None else [binary]
+        if binary is not None:
             environment |= self._server_environment()
+            if self._cluster:
+                peers = str(free_port())
+                environment |= {"QDRANT__CLUSTER__ENABLED": "true", "QDRANT__CLUSTER__P2P__PORT": peers}
+                argv += ["--uri", f"http://{HOST}:{peers}"]
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / "qdrant.log"
         process = ManagedProcess(f"qdrant cell {self.name}", argv, log=log, env=environment, cwd=self.folder)
@@ -108,6 +115,8 @@ class QdrantCell:
         argv += ["--port", str(self.rest_port), "--grpc-port", str(self.grpc_port), "--release", self._release]
         if self._max_collections is not None:
             argv += ["--max-collections", str(self._max_collections)]
+        if self._cluster:
+            argv.append("--cluster")
         return argv
 
     def _server_environment(self) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""One collection: the engine's shard, the configuration beside it, and the operations that the API offers."""
+"""One collection: the engine's shards, the configuration beside them, and the operations that the API offers."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import qdrant_edge as edge
@@ -10,9 +11,10 @@ from qdrant_client.http import models
 
 from searchops_sandbox.qdrant import config as configuration
 from searchops_sandbox.qdrant import indexes
-from searchops_sandbox.qdrant.errors import engine_errors, unsupported, wrong_input
+from searchops_sandbox.qdrant.errors import bad_request, engine_errors, unsupported, wrong_input
 from searchops_sandbox.qdrant.points import Points
 from searchops_sandbox.qdrant.results import write_json
+from searchops_sandbox.qdrant.shards import ACTIVE, PARTIAL, Key, Shard, Shards, shown
 from searchops_sandbox.qdrant.strict import StrictMode
 
 if TYPE_CHECKING:
@@ -24,12 +26,12 @@ SAMPLE = 64
 
 
 class Collection:
-    """A named collection in its own folder: `config.json` and `shard/`.
+    """A named collection in its own folder: `config.json` and `shard/`, or with custom sharding `keys/<number>/`.
 
     Args:
         name: physical name.
         folder: where it lives.
-        state: what `config.json` holds: `config` and `indexes`.
+        state: what `config.json` holds: `config`, `indexes` and, where there are any, `shard_keys`.
         release: major and minor version that the double answers as.
         clock: seconds, monotonic; for the rate limits.
     """
@@ -44,53 +46,52 @@ class Collection:
         self.snapshots_created = 0
         self._release = release
         self._clock = clock
-        self._opened: Any = None
+        self.shards = Shards(folder, custom=self.custom_sharding, keys=state.get("shard_keys", ()))
         self._operation = 0
         self.strict = self._strict_mode()
-        self.points = Points(self, release)
 
     @classmethod
     def create(
         cls, name: str, folder: Path, config: dict[str, Any], release: tuple[int, int], clock: Callable[[], float]
     ) -> Collection:
         """Make the shard, then the configuration: a folder without one was never acknowledged."""
-        (folder / "shard").mkdir(parents=True)
+        folder.mkdir(parents=True)
         collection = cls(name, folder, {"config": config, "indexes": {}}, release, clock)
-        with engine_errors():
-            collection._opened = edge.EdgeShard.create(str(folder / "shard"), configuration.engine_config(config))
+        for shard in collection.shards:
+            shard.create(config)
         collection.save()
         return collection
 
     def save(self) -> None:
         """Write the configuration so that a SIGKILL leaves the old or the new one."""
-        write_json(self.folder / "config.json", {"name": self.name, "config": self.config, "indexes": self.indexes})
+        state: dict[str, Any] = {"name": self.name, "config": self.config, "indexes": self.indexes}
+        if self.custom_sharding:
+            state["shard_keys"] = self.shards.listed()
+        write_json(self.folder / "config.json", state)
 
     def open(self) -> None:
-        """Load the shard; its write-ahead log is replayed."""
-        if self._opened is None:
-            with engine_errors():
-                self._opened = edge.EdgeShard.load(str(self.folder / "shard"))
+        """Load every shard."""
+        for shard in self.shards:
+            shard.open()
 
     def close(self) -> None:
-        """Flush and release the shard."""
-        if self._opened is not None:
-            with engine_errors():
-                self._opened.flush()
-                self._opened.close()
-            self._opened = None
+        """Flush and release every shard."""
+        for shard in self.shards:
+            shard.close()
 
     def discard(self) -> None:
-        """Release the shard of a collection that is being removed."""
-        if self._opened is not None:
-            with engine_errors():
-                self._opened.close()
-            self._opened = None
+        """Release the shards of a collection that is being removed."""
+        for shard in self.shards:
+            shard.close(flush=False)
 
     @property
-    def shard(self) -> Any:
-        """The engine's shard, loaded on first use."""
-        self.open()
-        return self._opened
+    def points(self) -> Points:
+        """The points of all shards."""
+        return self.points_of(list(self.shards))
+
+    def points_of(self, shards: list[Shard]) -> Points:
+        """The points of these shards."""
+        return Points(self, self._release, shards)
 
     def _strict_mode(self) -> StrictMode:
         passes = 2 if self._release < (1, 19) else 1
@@ -100,7 +101,7 @@ class Collection:
 
     @property
     def custom_sharding(self) -> bool:
-        """Whether writes need a shard key (and, without cluster mode, can never have one)."""
+        """Whether writes need a shard key (which, without cluster mode, can never be made)."""
         return bool(self.config["params"].get("sharding_method") == "custom")
 
     def index_types(self) -> dict[str, str]:
@@ -109,25 +110,22 @@ class Collection:
 
     def points_count(self) -> int:
         """Exact number of points."""
-        if self.custom_sharding:
-            return 0
-        with engine_errors():
-            return int(self.shard.count(edge.CountRequest(True)))
+        return sum(shard.count() for shard in self.shards)
 
     def describe(self) -> dict[str, Any]:
         """What `GET /collections/{name}` answers."""
         with engine_errors():
-            info = self.shard.info()
+            infos = [shard.engine.info() for shard in self.shards]
         schema = {}
         for field, entry in self.indexes.items():
-            known = info.payload_schema.get(field)
-            schema[field] = {**entry, "points": known.points if known else 0}
+            known = [info.payload_schema.get(field) for info in infos]
+            schema[field] = {**entry, "points": sum(part.points for part in known if part)}
         return {
             "status": "green",
             "optimizer_status": "ok",
-            "indexed_vectors_count": info.indexed_vectors_count,
+            "indexed_vectors_count": sum(info.indexed_vectors_count for info in infos),
             "points_count": self.points_count(),
-            "segments_count": 0 if self.custom_sharding else info.segments_count,
+            "segments_count": sum(info.segments_count for info in infos),
             "config": self.config,
             "payload_schema": schema,
             "update_queue": {"length": 0},
@@ -140,6 +138,13 @@ class Collection:
             return {"": vectors["size"]}
         return {name: params["size"] for name, params in vectors.items()}
 
+    def distances(self) -> dict[str, str]:
+        """Distance of each dense vector, by name."""
+        vectors = self.config["params"]["vectors"]
+        if "size" in vectors:
+            return {"": vectors["distance"]}
+        return {name: params["distance"] for name, params in vectors.items()}
+
     def sparse(self) -> list[str]:
         """Names of the sparse vectors."""
         return list(self.config["params"].get("sparse_vectors", {}))
@@ -149,8 +154,7 @@ class Collection:
         counts = {}
         for name in [*self.dense(), *self.sparse()]:
             only = edge.Filter(must=[edge.HasVectorCondition(name)])
-            with engine_errors():
-                counts[name] = int(self.shard.count(edge.CountRequest(True, only)))
+            counts[name] = sum(shard.count(only) for shard in self.shards)
         return counts
 
     def vector_bytes(self) -> int:
@@ -171,27 +175,66 @@ class Collection:
         return self.points_count() * size // max(1, len(sample))
 
     def _sample(self, only: Any, *, vectors: Any = False, payload: bool = False) -> list[Any]:
-        with engine_errors():
-            records, _ = self.shard.scroll(edge.ScrollRequest(None, SAMPLE, only, payload, vectors))
-        return list(records)
+        records: list[Any] = []
+        for shard in self.shards:
+            if len(records) < SAMPLE:
+                with engine_errors():
+                    found, _ = shard.engine.scroll(
+                        edge.ScrollRequest(None, SAMPLE - len(records), only, payload, vectors)
+                    )
+                records += found
+        return records
 
     # Definition
 
     def patch(self, body: models.UpdateCollection) -> None:
-        """Change what can be changed in place; engine settings by closing and loading the shard."""
+        """Change what can be changed in place; engine settings by closing and loading the shards."""
         changed = configuration.patched(self.config, body, self._release)
         engine_keys = ("hnsw_config", "optimizer_config", "params")
         reopen = any(changed[key] != self.config[key] for key in engine_keys)
         self.config = changed
         self.save()
         if reopen:
-            self.close()
-            with engine_errors():
-                self._opened = edge.EdgeShard.load(str(self.folder / "shard"), configuration.engine_config(self.config))
+            for shard in self.shards:
+                shard.reopen(self.config)
         if body.strict_mode_config is not None:
             before = self.strict
             self.strict = self._strict_mode()
             self.strict.keeps_buckets_of(before)
+
+    def create_shard_key(self, body: models.CreateShardingKey) -> None:
+        """Add a shard for a new key, on this only node.
+
+        Raises:
+            ApiError: 400 for automatic sharding or a key that is there, 501 for what one node cannot show.
+        """
+        key = shown(body.shard_key)
+        if not self.custom_sharding:
+            raise bad_request(f"Shard Key {key} cannot be created with Auto sharding method")
+        if self.shards.find(body.shard_key) is not None:
+            raise bad_request(f"Sharding key {key} already exists for collection {self.name}")
+        if (body.shards_number or 1) != 1:
+            raise unsupported("shards_number above 1 (one engine shard a shard key)")
+        if body.placement is not None:
+            raise unsupported("placement of a shard key (one node)")
+        state = ACTIVE if body.initial_state is None else body.initial_state.value
+        if state not in (ACTIVE, PARTIAL):
+            raise unsupported(f"initial_state {state}")
+        self.shards.add(body.shard_key, state, self.config, self.indexes, self._release)
+        self.save()
+
+    def delete_shard_key(self, key: Key) -> None:
+        """Drop a key with its points.
+
+        Raises:
+            ApiError: 400 for automatic sharding or an unknown key.
+        """
+        if not self.custom_sharding:
+            raise bad_request(f"Shard Key {shown(key)} cannot be removed with Auto sharding method")
+        shard = self.shards.remove(key)
+        self.save()
+        shard.close(flush=False)
+        shutil.rmtree(shard.folder)
 
     def create_index(self, field: str, schema: Any) -> None:
         """Add a payload index; another type replaces the present one, the same again changes nothing."""
@@ -263,6 +306,7 @@ class Collection:
         return self._operation
 
     def update(self, operation: Any) -> None:
-        """Apply one of the engine's operations."""
-        with engine_errors():
-            self.shard.update(operation)
+        """Apply one of the engine's operations to every shard."""
+        for shard in self.shards:
+            with engine_errors():
+                shard.engine.update(operation)

@@ -1,15 +1,38 @@
-"""A small REST client for the contract suite: it says what it expects and shows what it got."""
+"""The servers of the contract suite, and a small REST client that says what it expects and shows what it got."""
 
 from __future__ import annotations
 
+import os
 import uuid
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import jwt
+from qdrant_client import AsyncQdrantClient
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from searchops_sandbox.qdrant.replay import Server
+
+
+IN_CLUSTER_MODE = "double in cluster mode"
+
+
+def servers() -> list[str]:
+    """Under contract: the double always, a real server where `QDRANT_URL` names one."""
+    return ["double", "real"] if os.environ.get("QDRANT_URL") else ["double"]
+
+
+def servers_in_cluster_mode() -> list[str]:
+    """For tests of shard keys: a real server is one of them where it says that it is in cluster mode."""
+    url = os.environ.get("QDRANT_URL")
+    if not url:
+        return [IN_CLUSTER_MODE]
+    answer = httpx.get(f"{url.rstrip('/')}/cluster", headers={"api-key": os.environ.get("QDRANT_API_KEY", "")})
+    enabled = answer.raise_for_status().json()["result"]["status"] == "enabled"
+    return [IN_CLUSTER_MODE, *(["real"] if enabled else [])]
 
 
 def _require(holds: bool, message: str) -> None:
@@ -85,3 +108,26 @@ class Rest:
         """The same server, asked with a token."""
         token = jwt.encode(claims, self.server.api_key, algorithm="HS256")
         return Rest(self.server, {"authorization": f"Bearer {token}"})
+
+
+class Connected:
+    """An AsyncQdrantClient that speaks gRPC with one credential."""
+
+    def __init__(self, server: Server, credential: str) -> None:
+        with warnings.catch_warnings():
+            # The library warns that a key travels unencrypted; on the loopback interface it may.
+            warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+            self.client = AsyncQdrantClient(
+                url=server.url,
+                grpc_port=server.grpc_port,
+                prefer_grpc=True,
+                timeout=30,
+                check_compatibility=False,
+                api_key=credential,
+            )
+
+    async def __aenter__(self) -> AsyncQdrantClient:
+        return self.client
+
+    async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.client.close()

@@ -141,6 +141,12 @@ def _selection(selector: Any) -> dict[str, Any]:
     return {"points": [GrpcToRest.convert_point_id(i) for i in selector.points.ids]}
 
 
+def _shard_key(message: Any) -> Any:
+    if not message.HasField("shard_key_selector"):
+        return None
+    return GrpcToRest.convert_shard_key_selector(message.shard_key_selector)
+
+
 def _updated(result: dict[str, Any]) -> Any:
     return api.PointsOperationResponse(result=RestToGrpc.convert_update_result(models.UpdateResult(**result)))
 
@@ -162,7 +168,8 @@ class Points(api.PointsServicer):
     @_method
     def Upsert(self, request: Any, access: Access) -> Any:  # noqa: N802
         """Insert or replace points."""
-        _only(request, "collection_name", "wait", "points", "update_filter", "update_mode", "ordering", "timeout")
+        served = ("collection_name", "wait", "points", "update_filter", "update_mode", "shard_key_selector")
+        _only(request, *served, "ordering", "timeout")
         mode = GrpcToRest.convert_update_mode(request.update_mode) if request.HasField("update_mode") else None
         body = models.PointsList(
             points=[GrpcToRest.convert_point_struct(point) for point in request.points],
@@ -170,26 +177,29 @@ class Points(api.PointsServicer):
             if request.HasField("update_filter")
             else None,
             update_mode=mode,
+            shard_key=_shard_key(request),
         )
         return _updated(self._service.upsert(access, request.collection_name, body, request.wait))
 
     @_method
     def UpdateVectors(self, request: Any, access: Access) -> Any:  # noqa: N802
         """Replace single vectors."""
-        _only(request, "collection_name", "wait", "points", "update_filter", "ordering", "timeout")
+        served = ("collection_name", "wait", "points", "update_filter", "shard_key_selector")
+        _only(request, *served, "ordering", "timeout")
         body = models.UpdateVectors(
             points=[GrpcToRest.convert_point_vectors(point) for point in request.points],
             update_filter=GrpcToRest.convert_filter(request.update_filter)
             if request.HasField("update_filter")
             else None,
+            shard_key=_shard_key(request),
         )
         return _updated(self._service.update_vectors(access, request.collection_name, body, request.wait))
 
     @_method
     def Delete(self, request: Any, access: Access) -> Any:  # noqa: N802
         """Delete points."""
-        _only(request, "collection_name", "wait", "points", "ordering", "timeout")
-        chosen = _selection(request.points)
+        _only(request, "collection_name", "wait", "points", "shard_key_selector", "ordering", "timeout")
+        chosen: dict[str, Any] = {**_selection(request.points), "shard_key": _shard_key(request)}
         body = models.FilterSelector(**chosen) if "filter" in chosen else models.PointIdsList(**chosen)
         return _updated(self._service.delete(access, request.collection_name, body, request.wait))
 
@@ -204,10 +214,12 @@ class Points(api.PointsServicer):
         return self._set_payload(request, access, overwrite=True)
 
     def _set_payload(self, request: Any, access: Access, *, overwrite: bool) -> Any:
-        _only(request, "collection_name", "wait", "payload", "points_selector", "key", "ordering", "timeout")
+        served = ("collection_name", "wait", "payload", "points_selector", "key", "shard_key_selector")
+        _only(request, *served, "ordering", "timeout")
         body = models.SetPayload(
             payload=GrpcToRest.convert_payload(request.payload),
             key=request.key if request.HasField("key") else None,
+            shard_key=_shard_key(request),
             **_selection(request.points_selector),
         )
         return _updated(
@@ -217,8 +229,10 @@ class Points(api.PointsServicer):
     @_method
     def Get(self, request: Any, access: Access) -> Any:  # noqa: N802
         """Points by id."""
-        _only(request, "collection_name", "ids", "with_payload", "with_vectors", "timeout", "read_consistency")
+        served = ("collection_name", "ids", "with_payload", "with_vectors", "shard_key_selector")
+        _only(request, *served, "timeout", "read_consistency")
         body = models.PointRequest(
+            shard_key=_shard_key(request),
             ids=[GrpcToRest.convert_point_id(i) for i in request.ids],
             with_payload=_payload(request),
             with_vector=_vectors(request),
@@ -229,8 +243,9 @@ class Points(api.PointsServicer):
     def Scroll(self, request: Any, access: Access) -> Any:  # noqa: N802
         """A page of points."""
         served = ("collection_name", "filter", "offset", "limit", "with_payload", "with_vectors", "order_by")
-        _only(request, *served, "timeout", "read_consistency")
+        _only(request, *served, "shard_key_selector", "timeout", "read_consistency")
         body = models.ScrollRequest(
+            shard_key=_shard_key(request),
             offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
             limit=request.limit if request.HasField("limit") else None,
             filter=_filter(request),
@@ -248,8 +263,8 @@ class Points(api.PointsServicer):
     @_method
     def Count(self, request: Any, access: Access) -> Any:  # noqa: N802
         """Number of points."""
-        _only(request, "collection_name", "filter", "exact", "timeout", "read_consistency")
-        body = models.CountRequest(filter=_filter(request), exact=request.exact)
+        _only(request, "collection_name", "filter", "exact", "shard_key_selector", "timeout", "read_consistency")
+        body = models.CountRequest(shard_key=_shard_key(request), filter=_filter(request), exact=request.exact)
         count = self._service.count(access, request.collection_name, body)
         return api.CountResponse(result=api.CountResult(count=count))
 

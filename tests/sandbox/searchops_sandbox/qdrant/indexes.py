@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import qdrant_edge as edge
+from pydantic import TypeAdapter
 from qdrant_client.http import models
 
 from searchops_sandbox.qdrant import translate as translation
 from searchops_sandbox.qdrant.config import dump, refuse_later_fields
 from searchops_sandbox.qdrant.errors import format_error
+
+_SCHEMA: TypeAdapter[Any] = TypeAdapter(models.PayloadFieldSchema)
 
 
 def translate(schema: Any, release: tuple[int, int]) -> tuple[dict[str, Any], Any]:
@@ -37,3 +40,8 @@ def translate(schema: Any, release: tuple[int, int]) -> tuple[dict[str, Any], An
         if isinstance(schema.scoring, models.TextScoringParams):
             arguments["scoring"] = edge.TextScoringParams(edge.TextScoringType.Bm25)
     return {"data_type": schema.type.value, "params": given}, getattr(edge, type(schema).__name__)(**arguments)
+
+
+def reported(entry: dict[str, Any], release: tuple[int, int]) -> Any:
+    """The engine's schema of an index from the entry that `translate` made."""
+    return translate(_SCHEMA.validate_python(entry.get("params", entry["data_type"])), release)[1]

@@ -37,6 +37,7 @@ def telemetry(
     access: Access,
     *,
     level: int,
+    cluster_mode: bool,
     answered: Mapping[str, Mapping[int, int]],
     ident: str,
     version: str,
@@ -48,6 +49,7 @@ def telemetry(
         store: what the cell holds.
         access: whose request it is.
         level: details wanted.
+        cluster_mode: whether it is a cluster, of one node.
         answered: requests answered since the start, by endpoint and status; times are not kept, so none are told.
         ident: of the server, and of this start.
         version: what it calls itself.
@@ -60,7 +62,7 @@ def telemetry(
     if level >= 1:
         app["features"] = {"debug": False, "recovery_mode": False, "gpu": False, "double": True}
         app["system"] = {"cores": os.cpu_count()}
-        result["cluster"] = {"enabled": False}
+        result["cluster"] = {"enabled": cluster_mode}
     if level >= 2:
         collections["collections"] = [
             {"id": c.name, "init_time_ms": 0, "config": {**c.config, "uuid": None}} for c in visible
@@ -88,14 +90,14 @@ def telemetry(
     return result
 
 
-def metrics(store: Store, *, version: str) -> str:
+def metrics(store: Store, *, version: str, cluster_mode: bool) -> str:
     """`GET /metrics`: gauges of this process; numbers that the double does not keep are left out, not invented."""
     soft_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     gauges: list[tuple[str, str, int]] = [
         ("collections_total", "number of collections", len(store.collections)),
         ("collection_dead_replicas", "total amount of shard replicas in non-active state", 0),
-        ("cluster_enabled", "is cluster support enabled", 0),
+        ("cluster_enabled", "is cluster support enabled", int(cluster_mode)),
         ("memory_resident_bytes", "bytes in physically resident data pages", _resident_bytes()),
         ("process_threads", "count of active threads", _count(Path("/proc/self/task")) or threading.active_count()),
         ("process_open_mmaps", "count of open mmaps", _lines(Path("/proc/self/maps"))),

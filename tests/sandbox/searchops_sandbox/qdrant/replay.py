@@ -21,7 +21,8 @@ RECORDED_AT = 1795549743
 IGNORED = frozenset(
     {
         "operation_id", "version", "commit", "title", "segments_count", "indexed_vectors_count", "peer_id", "time",
-        "creation_time", "size", "checksum", "startup", "init_time_ms", "idle_segments", "warnings",
+        "creation_time", "size", "checksum", "startup", "init_time_ms", "idle_segments", "warnings", "peers", "leader",
+        "term", "last_update",
     }
 )  # fmt: skip
 """Response fields that are identities, sizes or versions, not effects."""

@@ -19,10 +19,10 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from searchops_sandbox.qdrant import observe, routes_points, snapshots
+from searchops_sandbox.qdrant import observe, routes_cluster, routes_points, snapshots
 from searchops_sandbox.qdrant.access import FULL, Authenticator, Need
 from searchops_sandbox.qdrant.calls import Call, envelope, failure
-from searchops_sandbox.qdrant.errors import ApiError, bad_request, unsupported
+from searchops_sandbox.qdrant.errors import ApiError, unsupported
 from searchops_sandbox.qdrant.faults import Fault, FaultTable
 
 if TYPE_CHECKING:
@@ -112,52 +112,11 @@ def collection_aliases(call: Call) -> Any:
     }
 
 
-# Cluster
-
-
 def optimizations(call: Call) -> Any:
     """`GET /collections/{name}/optimizations`: the double never optimises, so its queue is empty."""
     segments = call.service.collection(call.access, call.name, Need.READ).describe()["segments_count"]
     summary = {"queued_optimizations": 0, "queued_segments": 0, "queued_points": 0, "idle_segments": segments}
     return {"summary": summary, "running": []}
-
-
-def collection_cluster(call: Call) -> Any:
-    """`GET /collections/{name}/cluster`: one local shard, or none where sharding is custom."""
-    collection = call.service.collection(call.access, call.name, Need.EXTRAS)
-    shard = {"shard_id": 0, "points_count": collection.points_count(), "state": "Active"}
-    local = [] if collection.custom_sharding else [shard]
-    return {
-        "peer_id": observe.PEER_ID,
-        "shard_count": len(local),
-        "local_shards": local,
-        "remote_shards": [],
-        "shard_transfers": [],
-    }
-
-
-def cluster(call: Call) -> Any:
-    """`GET /cluster`."""
-    call.access.check_global(manage=False)
-    return {"status": "disabled"}
-
-
-def shard_keys(call: Call) -> Any:
-    """`GET /collections/{name}/shards`."""
-    call.service.collection(call.access, call.name, Need.READ)
-    return {"shard_keys": []}
-
-
-def no_cluster_mode(call: Call) -> Any:
-    """Everything that changes shards or peers."""
-    call.access.check_global(manage=True)
-    raise bad_request("Distributed mode disabled")
-
-
-def no_cluster_metadata(call: Call) -> Any:
-    """Reading cluster metadata, which a server without cluster mode does not have."""
-    call.access.check_global(manage=False)
-    raise bad_request("Distributed mode disabled")
 
 
 # Faults
@@ -197,11 +156,6 @@ ROUTES: list[tuple[str, str, Callable[[Call], Any]]] = [
     ("GET", "/collections", list_collections),
     ("POST", "/collections/aliases", change_aliases),
     ("GET", "/aliases", list_aliases),
-    ("GET", "/cluster", cluster),
-    ("GET", "/cluster/metadata/keys", no_cluster_metadata),
-    ("GET", "/cluster/metadata/keys/{key}", no_cluster_metadata),
-    ("PUT", "/cluster/metadata/keys/{key}", no_cluster_mode),
-    ("DELETE", "/cluster/metadata/keys/{key}", no_cluster_mode),
     ("PUT", COLLECTION, create_collection),
     ("GET", COLLECTION, get_collection),
     ("PATCH", COLLECTION, patch_collection),
@@ -209,15 +163,11 @@ ROUTES: list[tuple[str, str, Callable[[Call], Any]]] = [
     ("GET", COLLECTION + "/exists", collection_exists),
     ("GET", COLLECTION + "/aliases", collection_aliases),
     ("GET", COLLECTION + "/optimizations", optimizations),
-    ("GET", COLLECTION + "/cluster", collection_cluster),
-    ("POST", COLLECTION + "/cluster", no_cluster_mode),
-    ("GET", COLLECTION + "/shards", shard_keys),
-    ("PUT", COLLECTION + "/shards", no_cluster_mode),
-    ("POST", COLLECTION + "/shards/delete", no_cluster_mode),
     ("POST", FAULTS_PATH, add_faults),
     ("GET", FAULTS_PATH, list_faults),
     ("DELETE", FAULTS_PATH, clear_faults),
     ("POST", KEYS_PATH, set_keys),
+    *routes_cluster.ROUTES,
     *routes_points.ROUTES,
     *snapshots.ROUTES,
 ]
@@ -301,6 +251,7 @@ class Application:
             self._service.store,
             call.access,
             level=level,
+            cluster_mode=self._service.cluster_mode,
             answered=self._answered,
             ident=self._id,
             version=self._version,
@@ -309,7 +260,9 @@ class Application:
 
     def _metrics(self, call: Call) -> Any:
         call.access.check_global(manage=False)
-        return PlainTextResponse(observe.metrics(self._service.store, version=self._version))
+        return PlainTextResponse(
+            observe.metrics(self._service.store, version=self._version, cluster_mode=self._service.cluster_mode)
+        )
 
 
 def _text(content: str) -> Callable[[Request], Awaitable[Response]]:

@@ -36,7 +36,7 @@ def vector_json(value: Any) -> Any:
     return value
 
 
-def record_json(record: Any, *, with_payload: bool, with_vector: Any) -> dict[str, Any]:
+def record_json(record: Any, shard_key: Any, *, with_payload: bool, with_vector: Any) -> dict[str, Any]:
     """A stored point as the API writes it."""
     result: dict[str, Any] = {"id": id_json(record.id)}
     if with_payload:
@@ -45,10 +45,12 @@ def record_json(record: Any, *, with_payload: bool, with_vector: Any) -> dict[st
         result["vector"] = vector_json(record.vector if record.vector is not None else {})
     if record.order_value is not None:
         result["order_value"] = record.order_value
+    if shard_key is not None:
+        result["shard_key"] = shard_key
     return result
 
 
-def scored_json(point: Any, *, with_payload: bool, with_vector: Any) -> dict[str, Any]:
+def scored_json(point: Any, shard_key: Any, *, with_payload: bool, with_vector: Any) -> dict[str, Any]:
     """A hit as the API writes it; scores are 32-bit floats and print as such."""
     result: dict[str, Any] = {"id": id_json(point.id), "version": point.version, "score": point.score}
     if with_payload:
@@ -57,4 +59,6 @@ def scored_json(point: Any, *, with_payload: bool, with_vector: Any) -> dict[str
         result["vector"] = vector_json(point.vector if point.vector is not None else {})
     if point.order_value is not None:
         result["order_value"] = point.order_value
+    if shard_key is not None:
+        result["shard_key"] = shard_key
     return result

@@ -34,6 +34,7 @@ class CellSettings:
         keys: accepted API keys; none means no authentication.
         release: the server release whose behaviour it shows, `1.18.3` or a later one.
         max_collections: the server's `storage.max_collections`.
+        cluster: cluster mode, with this one node.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class CellSettings:
     keys: tuple[str, ...]
     release: str
     max_collections: int | None = None
+    cluster: bool = False
 
     @property
     def version(self) -> str:
@@ -59,7 +61,7 @@ async def serve(settings: CellSettings) -> None:
     """Serve until SIGTERM, then close the shards."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store(settings.folder, settings.minor, time.monotonic, settings.max_collections)
-    service = Service(store)
+    service = Service(store, cluster_mode=settings.cluster)
     authenticator = Authenticator(settings.keys, service.value_exists)
     faults = FaultTable()
     app = Application(service, authenticator, faults, settings.version).build()

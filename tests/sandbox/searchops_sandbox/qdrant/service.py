@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client.http import models
 
 from searchops_sandbox.qdrant import translate
 from searchops_sandbox.qdrant.access import Access, Need
-from searchops_sandbox.qdrant.errors import ApiError, bad_request, not_found, wrong_input
+from searchops_sandbox.qdrant.errors import ApiError
 from searchops_sandbox.qdrant.strict import conditions_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from searchops_sandbox.qdrant.collection import Collection
+    from searchops_sandbox.qdrant.points import Points
     from searchops_sandbox.qdrant.store import Store
 
 
@@ -24,10 +24,12 @@ class Service:
 
     Args:
         store: what the cell holds.
+        cluster_mode: whether it is a cluster, of one node: shard keys can be made.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, cluster_mode: bool = False) -> None:
         self.store = store
+        self.cluster_mode = cluster_mode
 
     def value_exists(self, name: str, matches: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a collection has a point with all these payload values (the `value_exists` claim).
@@ -67,13 +69,9 @@ class Service:
 
     # Writes
 
-    def _writable(self, access: Access, name: str, shard_key: Any) -> Collection:
+    def _writable(self, access: Access, name: str, shard_key: Any) -> Points:
         collection = self.collection(access, name, Need.POINTS)
-        if shard_key is not None:
-            raise wrong_input(f"Shard key {json.dumps(shard_key, default=str)} not found")
-        if collection.custom_sharding:
-            raise wrong_input("Shard key not specified")
-        return collection
+        return collection.points_of(collection.shards.to_write(shard_key))
 
     @staticmethod
     def _done(collection: Collection, wait: bool) -> dict[str, Any]:
@@ -83,69 +81,69 @@ class Service:
         self, access: Access, name: str, body: models.PointsList | models.PointsBatch, wait: bool
     ) -> dict[str, Any]:
         """Insert or replace points."""
-        collection = self._writable(access, name, body.shard_key)
+        there = self._writable(access, name, body.shard_key)
         points = body.points if isinstance(body, models.PointsList) else _rows(body.batch)
-        strict = collection.strict
+        strict = there.collection.strict
         strict.limit(len(points), "upsert_max_batchsize", "upsert limit")
-        strict.check_sizes(collection)
-        strict.take_write(len(points))
-        collection.points.upsert(points, body.update_filter, body.update_mode)
-        return self._done(collection, wait)
+        strict.check_sizes(there.collection)
+        strict.take_write(len(points), there.keys)
+        there.upsert(points, body.update_filter, body.update_mode)
+        return self._done(there.collection, wait)
 
     def update_vectors(self, access: Access, name: str, body: models.UpdateVectors, wait: bool) -> dict[str, Any]:
         """Replace single vectors of points."""
-        collection = self._writable(access, name, body.shard_key)
-        strict = collection.strict
+        there = self._writable(access, name, body.shard_key)
+        strict = there.collection.strict
         strict.limit(len(body.points), "upsert_max_batchsize", "update limit")
-        strict.check_sizes(collection)
-        strict.take_write(len(body.points))
-        collection.points.update_vectors(body.points, body.update_filter)
-        return self._done(collection, wait)
+        strict.check_sizes(there.collection)
+        strict.take_write(len(body.points), there.keys)
+        there.update_vectors(body.points, body.update_filter)
+        return self._done(there.collection, wait)
 
-    def _selection(self, access: Access, name: str, body: Any) -> Collection:
-        collection = self._writable(access, name, body.shard_key)
+    def _selection(self, access: Access, name: str, body: Any) -> Points:
+        there = self._writable(access, name, body.shard_key)
         only = getattr(body, "filter", None)
-        collection.strict.check_filter(only, collection, update=True)
+        there.collection.strict.check_filter(only, there.collection, update=True)
         ids = getattr(body, "points", None)
         if ids is None and only is not None:
-            affected = collection.points.count(models.CountRequest(filter=only, exact=True))
+            affected = there.count(models.CountRequest(filter=only, exact=True))
         else:
             affected = len(ids or [])
-        collection.strict.take_write(affected)
-        return collection
+        there.collection.strict.take_write(affected, there.keys)
+        return there
 
     def delete(self, access: Access, name: str, body: Any, wait: bool) -> dict[str, Any]:
         """Delete points by ids or filter."""
-        collection = self._selection(access, name, body)
-        collection.points.delete_points(body)
-        return self._done(collection, wait)
+        there = self._selection(access, name, body)
+        there.delete_points(body)
+        return self._done(there.collection, wait)
 
     def set_payload(
         self, access: Access, name: str, body: models.SetPayload, wait: bool, *, overwrite: bool = False
     ) -> dict[str, Any]:
         """Merge into or replace payloads."""
-        collection = self._selection(access, name, body)
-        collection.strict.check_payload_size(collection)
-        collection.points.set_payload(body, overwrite=overwrite)
-        return self._done(collection, wait)
+        there = self._selection(access, name, body)
+        there.collection.strict.check_payload_size(there.collection)
+        there.set_payload(body, overwrite=overwrite)
+        return self._done(there.collection, wait)
 
     def delete_payload(self, access: Access, name: str, body: models.DeletePayload, wait: bool) -> dict[str, Any]:
         """Remove payload keys."""
-        collection = self._selection(access, name, body)
-        collection.points.delete_payload(body)
-        return self._done(collection, wait)
+        there = self._selection(access, name, body)
+        there.delete_payload(body)
+        return self._done(there.collection, wait)
 
     def clear_payload(self, access: Access, name: str, body: Any, wait: bool) -> dict[str, Any]:
         """Remove whole payloads."""
-        collection = self._selection(access, name, body)
-        collection.points.clear_payload(body)
-        return self._done(collection, wait)
+        there = self._selection(access, name, body)
+        there.clear_payload(body)
+        return self._done(there.collection, wait)
 
     def delete_vectors(self, access: Access, name: str, body: models.DeleteVectors, wait: bool) -> dict[str, Any]:
         """Remove named vectors from points."""
-        collection = self._selection(access, name, body)
-        collection.points.delete_vectors(body)
-        return self._done(collection, wait)
+        there = self._selection(access, name, body)
+        there.delete_vectors(body)
+        return self._done(there.collection, wait)
 
     def batch(self, access: Access, name: str, body: models.UpdateOperations, wait: bool) -> list[dict[str, Any]]:
         """Several updates in order; those before a bad one stay applied."""
@@ -173,60 +171,62 @@ class Service:
 
     # Reads
 
-    def _readable(self, access: Access, name: str, shard_key: Any) -> Collection:
+    def _readable(self, access: Access, name: str, shard_key: Any) -> Points:
         collection = self.collection(access, name, Need.READ)
-        if isinstance(shard_key, models.ShardKeyWithFallback):
-            target, fallback = json.dumps(shard_key.target), json.dumps(shard_key.fallback)
-            raise not_found(f"Neither target shard key {target} nor fallback shard key {fallback} exist not found")
-        if shard_key is not None:
-            raise bad_request(f"Shard key {json.dumps(shard_key)} not found")
-        return collection
+        return collection.points_of(collection.shards.to_read(shard_key))
 
     def retrieve(self, access: Access, name: str, body: models.PointRequest) -> list[dict[str, Any]]:
         """Points by id."""
-        collection = self._readable(access, name, body.shard_key)
-        collection.strict.take_read(len(body.ids))
-        return collection.points.retrieve(body.ids, body.with_payload, body.with_vector)
+        there = self._readable(access, name, body.shard_key)
+        there.collection.strict.take_read(len(body.ids), there.keys)
+        return there.retrieve(body.ids, body.with_payload, body.with_vector)
 
     def scroll(self, access: Access, name: str, body: models.ScrollRequest) -> dict[str, Any]:
         """A page of points."""
-        collection = self._readable(access, name, body.shard_key)
-        collection.strict.limit(body.limit, "max_query_limit", "limit")
-        collection.strict.check_filter(body.filter, collection, update=False)
-        collection.strict.take_read(1 + conditions_count(body.filter))
-        return collection.points.scroll(body)
+        there = self._readable(access, name, body.shard_key)
+        strict = there.collection.strict
+        strict.limit(body.limit, "max_query_limit", "limit")
+        strict.check_filter(body.filter, there.collection, update=False)
+        strict.take_read(1 + conditions_count(body.filter), there.keys)
+        return there.scroll(body)
 
     def count(self, access: Access, name: str, body: models.CountRequest) -> int:
         """Number of points."""
-        collection = self._readable(access, name, body.shard_key)
-        collection.strict.check_filter(body.filter, collection, update=False)
-        collection.strict.check_exact(body.exact is not False)
-        collection.strict.take_read(1 + conditions_count(body.filter))
-        return collection.points.count(body)
+        there = self._readable(access, name, body.shard_key)
+        strict = there.collection.strict
+        strict.check_filter(body.filter, there.collection, update=False)
+        strict.check_exact(body.exact is not False)
+        strict.take_read(1 + conditions_count(body.filter), there.keys)
+        return there.count(body)
 
     def facet(self, access: Access, name: str, body: models.FacetRequest) -> list[dict[str, Any]]:
         """Values of a field."""
-        collection = self._readable(access, name, body.shard_key)
-        collection.strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
-        collection.strict.check_filter(body.filter, collection, update=False)
-        collection.strict.check_exact(bool(body.exact))
-        collection.strict.take_read(1 + conditions_count(body.filter))
-        return collection.points.facet(body)
+        there = self._readable(access, name, body.shard_key)
+        strict = there.collection.strict
+        strict.limit(10 if body.limit is None else body.limit, "max_query_limit", "limit")
+        strict.check_filter(body.filter, there.collection, update=False)
+        strict.check_exact(bool(body.exact))
+        strict.take_read(1 + conditions_count(body.filter), there.keys)
+        return there.facet(body)
 
     def query(
         self, access: Access, name: str, requests: list[models.QueryRequest], *, batch: bool = False
     ) -> list[list[dict[str, Any]]]:
-        """Universal queries."""
+        """Universal queries; a batch that the rates do not allow whole is not answered in part."""
         collection = self.collection(access, name, Need.READ)
         if batch:
             collection.strict.limit(len(requests), "search_max_batchsize", "search batch size")
-        cost = 0
-        for request in requests:
-            self._readable(access, name, request.shard_key)
+        asked = [(self._readable(access, name, request.shard_key), request) for request in requests]
+        costs: dict[Any, int] = {}
+        for there, request in asked:
             _check_query(request, collection)
-            cost += query_cost(request, 0)
-        collection.strict.take_read(cost)
-        return collection.points.query(requests)
+            for key in there.keys:
+                costs[key] = costs.get(key, 0) + query_cost(request, 0)
+        for key, cost in costs.items():
+            collection.strict.take_read(cost, [key])
+        for there, request in asked:
+            there.check_query(request)
+        return [there.query(request) for there, request in asked]
 
 
 def _check_query(body: models.QueryRequest | models.Prefetch, collection: Collection) -> None:

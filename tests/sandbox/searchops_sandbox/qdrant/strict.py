@@ -1,4 +1,4 @@
-"""Strict mode: the caps of one collection, with the server's messages, and its two token buckets."""
+"""Strict mode: the caps of one collection, with the server's messages, and two token buckets a shard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from searchops_sandbox.qdrant.errors import ApiError, bad_request, rate_limited,
 from searchops_sandbox.qdrant.translate import as_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from searchops_sandbox.qdrant.collection import Collection
 
@@ -86,12 +86,17 @@ class StrictMode:
     def __init__(self, config: Mapping[str, Any] | None, clock: Callable[[], float], write_passes: int) -> None:
         self._config: Mapping[str, Any] = config if config and config.get("enabled") else {}
         self._write_passes = write_passes
-        self._read = self._bucket("Read", "read_rate_limit", clock)
-        self._write = self._bucket("Write", "write_rate_limit", clock)
+        self._clock = clock
+        self._read: dict[Any, Bucket] = {}
+        self._write: dict[Any, Bucket] = {}
 
-    def _bucket(self, kind: str, key: str, clock: Callable[[], float]) -> Bucket | None:
-        limit = self._config.get(key)
-        return None if limit is None else Bucket(kind, limit, clock)
+    def _bucket(self, kind: str, shard: Any) -> Bucket | None:
+        limit = self._config.get(f"{kind.lower()}_rate_limit")
+        if limit is None:
+            return None
+        buckets = self._read if kind == "Read" else self._write
+        # A number and a text that look alike are two shard keys.
+        return buckets.setdefault((type(shard), shard), Bucket(kind, limit, self._clock))
 
     def keeps_buckets_of(self, other: StrictMode) -> None:
         """Go on with the tokens of `other` where the rates are unchanged."""
@@ -100,16 +105,18 @@ class StrictMode:
         if self._config.get("write_rate_limit") == other._config.get("write_rate_limit"):
             self._write = other._write
 
-    def take_read(self, cost: int) -> None:
-        """Charge a read."""
-        if self._read is not None:
-            self._read.take(cost)
+    def take_read(self, cost: int, shards: Sequence[Any] = (None,)) -> None:
+        """Charge a read to each of these shards (by their keys): the rates are of a shard."""
+        for shard in shards:
+            if (bucket := self._bucket("Read", shard)) is not None:
+                bucket.take(cost)
 
-    def take_write(self, cost: int) -> None:
-        """Charge a write."""
-        if self._write is not None:
-            for _ in range(self._write_passes):
-                self._write.take(max(1, cost))
+    def take_write(self, cost: int, shards: Sequence[Any] = (None,)) -> None:
+        """Charge a write to each of these shards (by their keys)."""
+        for shard in shards:
+            if (bucket := self._bucket("Write", shard)) is not None:
+                for _ in range(self._write_passes):
+                    bucket.take(max(1, cost))
 
     def limit(self, value: int | None, key: str, label: str) -> None:
         """Cap a number of the request."""
