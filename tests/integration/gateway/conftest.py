@@ -20,7 +20,7 @@ else:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    started = QdrantCell("gateway", folder=tmp_path_factory.mktemp("cell"), api_key=KEY)
+    started = QdrantCell("gateway", folder=tmp_path_factory.mktemp("cell"), api_key=KEY, cluster=True)
     await started.start()
     yield started
     await started.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import jwt
@@ -130,10 +130,20 @@ class Tenant:
         return found[0] if found else None
 
 
+class Holder(Protocol):
+    """A tenant as its client knows it: a path, and tokens."""
+
+    path: str
+
+    def token(self, right: str = "prw", /) -> str:
+        """What stands in a Secret of the tenant's."""
+        ...
+
+
 class Front:
     """The gateway under test, called as a client would."""
 
-    def __init__(self, http: httpx.AsyncClient, tenant: Tenant, encoder: FakeEncoder) -> None:
+    def __init__(self, http: httpx.AsyncClient, tenant: Holder, encoder: FakeEncoder) -> None:
         self.http, self.tenant, self.encoder = http, tenant, encoder
 
     async def call(self, method: str, path: str, *, token: str | None = None, **arguments: Any) -> httpx.Response:
@@ -154,7 +164,7 @@ class Front:
 
 
 @asynccontextmanager
-async def gateway(cell: QdrantCell, tenant: Tenant, *, grpc: bool = False, **settings: Any) -> AsyncIterator[Front]:
+async def gateway(cell: QdrantCell, tenant: Holder, *, grpc: bool = False, **settings: Any) -> AsyncIterator[Front]:
     endpoint = CellEndpoint(url=cell.rest_url, grpc_port=cell.grpc_port if grpc else None)
     encoder = FakeEncoder()
     chosen = {"cells": {"eu-1": endpoint}, "binding_seconds": 0.0, **settings}

@@ -18,8 +18,9 @@ from starlette.routing import Route
 from searchops_workers.gateway.admission import Admission
 from searchops_workers.gateway.bindings import Bindings
 from searchops_workers.gateway.bodies import parse_bulk, parse_search, read_body
-from searchops_workers.gateway.callers import read_caller, require_write
+from searchops_workers.gateway.callers import Caller, read_caller, require_write
 from searchops_workers.gateway.cells import Cells, Gone, WrongSpace
+from searchops_workers.gateway.credentials import CredentialSource
 from searchops_workers.gateway.encoders import TritonEncoders
 from searchops_workers.gateway.metrics import GatewayMetrics
 from searchops_workers.gateway.openapi import PAGE, openapi_document
@@ -27,6 +28,8 @@ from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.rates import RateExceeded, Rates
 from searchops_workers.gateway.searches import Searches, search_document
 from searchops_workers.gateway.settings import EndpointSource
+from searchops_workers.gateway.shared import SharedTenants
+from searchops_workers.gateway.tenants import Tenants
 from searchops_workers.gateway.writes import Versions, Writer
 
 if TYPE_CHECKING:
@@ -35,12 +38,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from searchops.api.retrieval import Binding
-    from searchops_workers.gateway.bindings import TenantBinding
     from searchops_workers.gateway.bodies import Bulk
-    from searchops_workers.gateway.callers import Caller
+    from searchops_workers.gateway.callers import AnyCaller
+    from searchops_workers.gateway.doors import Tenancy
     from searchops_workers.gateway.encoders import BindingEncoder
     from searchops_workers.gateway.settings import GatewaySettings
     from searchops_workers.gateway.writes import WriteOutcome
+    from searchops_workers.retrieval.scope import Foreign, Scope
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -54,8 +58,9 @@ class Parts:
 
     settings: GatewaySettings
     endpoints: EndpointSource
+    credentials: CredentialSource
     cells: Cells
-    bindings: Bindings
+    tenants: Tenants
     encoder: BindingEncoder
     searches: Searches
     writer: Writer
@@ -79,22 +84,37 @@ def build_parts(
     """
     endpoints = EndpointSource(settings)
     cells = Cells(endpoints, timeout=settings.cell_seconds)
-    bindings = Bindings(cells, seconds=settings.binding_seconds, clock=clock)
+    credentials = CredentialSource(settings.credentials)
+    metrics = GatewayMetrics()
+    foreign = _foreign_points(metrics)
+    tenants = Tenants(
+        Bindings(cells, seconds=settings.binding_seconds, clock=clock),
+        SharedTenants(cells, credentials, foreign, seconds=settings.binding_seconds, clock=clock),
+    )
     rates = Rates(clock=clock)
     chosen = encoder if encoder is not None else TritonEncoders(endpoints, clock=clock)
     return Parts(
         settings=settings,
         endpoints=endpoints,
+        credentials=credentials,
         cells=cells,
-        bindings=bindings,
+        tenants=tenants,
         encoder=chosen,
-        searches=Searches(cells, bindings, chosen, rates, encode_seconds=settings.encode_query_seconds),
+        searches=Searches(cells, tenants, chosen, rates, foreign, encode_seconds=settings.encode_query_seconds),
         writer=Writer(cells, chosen, Versions(wall_clock), batch=settings.max_batch),
         rates=rates,
-        metrics=GatewayMetrics(),
+        metrics=metrics,
         search_gate=Admission("searches", in_flight=settings.searches_in_flight, waiting=settings.searches_waiting),
         write_gate=Admission("writes", in_flight=settings.writes_in_flight, waiting=settings.writes_waiting),
     )
+
+
+def _foreign_points(metrics: GatewayMetrics) -> Foreign:
+    def told(scope: Scope, count: int) -> None:
+        metrics.foreign.inc(count)
+        log.error("points of another tenant came back and were dropped", collection=scope.collection, points=count)
+
+    return told
 
 
 class Gateway:
@@ -160,10 +180,14 @@ class Gateway:
 
         return call
 
+    def _caller(self, request: Request) -> AnyCaller:
+        keys = self._parts.credentials.current().keys
+        return read_caller(request.path_params["tenant"], request.headers.get("authorization"), keys)
+
     async def search(self, request: Request) -> Response:
         """`POST /v1/tenants/{t}/search`."""
         parts = self._parts
-        caller = read_caller(request.path_params["tenant"], request.headers.get("authorization"))
+        caller = self._caller(request)
         body = parse_search(await read_body(request, parts.settings.max_body_bytes), parts.settings.max_limit)
         async with parts.search_gate.enter():
             binding, answer = await parts.searches.search(caller, body)
@@ -175,7 +199,7 @@ class Gateway:
     async def products(self, request: Request) -> Response:
         """`PUT` and `DELETE /v1/tenants/{t}/products`."""
         parts = self._parts
-        caller = read_caller(request.path_params["tenant"], request.headers.get("authorization"))
+        caller = self._caller(request)
         require_write(caller)
         async with parts.write_gate.enter():
             body = await read_body(request, parts.settings.max_body_bytes)
@@ -184,26 +208,23 @@ class Gateway:
             outcome = await self._write(caller, bulk, kind) if bulk.items else None
         return self._bulk_answer(bulk, outcome, kind)
 
-    async def _write(self, caller: Caller, bulk: Bulk, kind: Literal["products", "ids"]) -> WriteOutcome:
-        tenant = await self._parts.bindings.read(caller)
-        self._parts.rates.take(caller, tenant.rates, "writes", len(bulk.items))
+    async def _write(self, caller: AnyCaller, bulk: Bulk, kind: Literal["products", "ids"]) -> WriteOutcome:
+        tenancy = await self._parts.tenants.read(caller)
+        self._parts.rates.take(caller, tenancy.bindings.rates, "writes", len(bulk.items))
         try:
-            outcome = await self._write_once(caller, tenant, bulk, kind)
+            outcome = await self._write_once(tenancy, bulk, kind)
         except (WrongSpace, Gone):
-            tenant = await self._parts.bindings.read(caller, fresh=True)
-            return await self._write_once(caller, tenant, bulk, kind)
-        if outcome.missed_previous:
-            tenant = await self._parts.bindings.read(caller, fresh=True)
-            if tenant.previous is None and tenant.pending is None:
-                return await self._write_once(caller, tenant, bulk, kind)
+            return await self._write_once(await self._parts.tenants.read(caller, fresh=True), bulk, kind)
+        if outcome.missed_previous and not outcome.out_of_reach:
+            tenancy = await self._parts.tenants.read(caller, fresh=True)
+            if tenancy.bindings.previous is None and tenancy.bindings.pending is None:
+                return await self._write_once(tenancy, bulk, kind)
         return outcome
 
-    async def _write_once(
-        self, caller: Caller, tenant: TenantBinding, bulk: Bulk, kind: Literal["products", "ids"]
-    ) -> WriteOutcome:
+    async def _write_once(self, tenancy: Tenancy, bulk: Bulk, kind: Literal["products", "ids"]) -> WriteOutcome:
         writer = self._parts.writer
         write = writer.put if kind == "products" else writer.delete
-        return await write(caller, tenant, bulk.items)
+        return await write(tenancy.door, tenancy.bindings, bulk.items)
 
     def _bulk_answer(self, bulk: Bulk, outcome: WriteOutcome | None, kind: Literal["products", "ids"]) -> Response:
         metrics = self._parts.metrics
@@ -228,16 +249,17 @@ class Gateway:
 
     async def tenant(self, request: Request) -> Response:
         """`GET /v1/tenants/{t}`."""
-        caller = read_caller(request.path_params["tenant"], request.headers.get("authorization"))
+        caller = self._caller(request)
         async with self._parts.search_gate.enter():
-            found = await self._parts.bindings.read(caller, fresh=True)
-        binding = found.binding
+            tenancy = await self._parts.tenants.read(caller, fresh=isinstance(caller, Caller))
+            points = await self._parts.tenants.points(caller, tenancy)
+        found, binding = tenancy.bindings, tenancy.bindings.binding
         return _json(
             {
                 "tenant": caller.tenant,
                 "alias": caller.alias,
                 "cell": caller.cell,
-                "points": found.points,
+                "points": points,
                 "binding": _side(binding),
                 "pending": _side(found.pending),
                 "previous": _side(found.previous),
@@ -265,6 +287,7 @@ class Gateway:
         parts.metrics.in_flight.labels("search").set(parts.search_gate.present)
         parts.metrics.in_flight.labels("write").set(parts.write_gate.present)
         parts.metrics.rate_buckets.set(len(parts.rates))
+        parts.metrics.stale_credentials.set(parts.credentials.stale)
         return Response(parts.metrics.expose(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def healthz(self, request: Request) -> Response:

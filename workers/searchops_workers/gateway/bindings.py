@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic import ValidationError
 
 from searchops.api.rates import RATES_KEY, MerchantRates
 from searchops.api.retrieval import BINDING_KEY, PENDING_KEY, PREVIOUS_KEY, Binding
+from searchops.api.shared import KEY_SHARED, RECORD_PREFIX
 from searchops_workers.gateway.problems import Problem
+from searchops_workers.gateway.readings import Readings
 from searchops_workers.retrieval.analyser import VERSIONS, AnalyserVersionUnknown
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from searchops_workers.gateway.cells import Cells
 
 CACHED = 20_000
+log = structlog.get_logger("searchops.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,7 @@ class Bindings:
 
     def __init__(self, cells: Cells, *, seconds: float, clock: Callable[[], float]) -> None:
         self._cells = cells
-        self._seconds = seconds
-        self._clock = clock
-        self._known: OrderedDict[tuple[str, str, str], tuple[float, TenantBinding]] = OrderedDict()
-        self._reading: dict[tuple[str, str, str], asyncio.Task[TenantBinding]] = {}
+        self._known: Readings[tuple[str, str, str], TenantBinding] = Readings(seconds=seconds, clock=clock, kept=CACHED)
 
     async def read(self, caller: Caller, *, fresh: bool = False) -> TenantBinding:
         """The caller's bindings; `fresh` passes the cache over.
@@ -114,29 +113,18 @@ class Bindings:
             Problem: what the database answered, or that there is no binding.
         """
         key = (caller.cell, caller.alias, caller.fingerprint)
-        found = self._known.get(key)
-        if found is not None and not fresh and self._clock() - found[0] < self._seconds:
-            return found[1]
-        task = self._reading.get(key)
-        if task is None or fresh:
-            task = asyncio.create_task(self._read(caller, key))
-            self._reading[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(task)
+        return await self._known.read(key, lambda: self._read(caller), fresh=fresh)
 
-    def _forget(self, key: tuple[str, str, str], task: asyncio.Task[TenantBinding]) -> None:
-        if self._reading.get(key) is task:
-            del self._reading[key]
-        if not task.cancelled():
-            task.exception()  # a reader that has gone away leaves nobody to look at it
-
-    async def _read(self, caller: Caller, key: tuple[str, str, str]) -> TenantBinding:
-        started = self._clock()
+    async def _read(self, caller: Caller) -> TenantBinding:
         async with self._cells.calling(caller) as client:
             info = await client.get_collection(caller.alias)
-        bindings = parse_bindings(info.config.metadata or {}, info.points_count or 0)
-        self._known[key] = (started, bindings)
-        self._known.move_to_end(key)
-        while len(self._known) > CACHED:
-            self._known.popitem(last=False)
-        return bindings
+        metadata = info.config.metadata or {}
+        if KEY_SHARED in metadata or any(key.startswith(RECORD_PREFIX) for key in metadata):
+            log.error("an alias points to a shared collection", cell=caller.cell, alias=caller.alias)
+            raise Problem(
+                403,
+                f"{caller.alias} points to a collection that tenants share, and this token would open all of it; "
+                "nothing is read or written; use the token of the tenant's own Secret, and have the alias removed",
+                code="shared-collection",
+            )
+        return parse_bindings(metadata, info.points_count or 0)

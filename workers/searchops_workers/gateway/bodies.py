@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from searchops_workers.gateway.problems import Problem
-from searchops_workers.retrieval.documents import ProductError, product_of
+from searchops_workers.retrieval.documents import RESERVED, ProductError, product_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def check_filters(body: SearchBody, binding: Binding) -> dict[str, Any]:
     Raises:
         Problem: 422 naming the field and those that there are.
     """
-    known = {*binding.fields.filter, *binding.fields.code}
+    known = {*binding.fields.filter, *binding.fields.code}.difference(RESERVED)
     for name in body.filters:
         if name not in known:
             raise Problem(

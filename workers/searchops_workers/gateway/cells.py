@@ -1,10 +1,11 @@
-"""Clients of the cells: one a cell for all callers, each request with its caller's own token; errors translated."""
+"""Clients of the cells: one a cell for all callers, each request with its own token; errors translated."""
 
 from __future__ import annotations
 
 import math
+import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from qdrant_client import AsyncQdrantClient
@@ -17,10 +18,10 @@ from searchops_workers.gateway.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from searchops_workers.gateway.callers import Caller
     from searchops_workers.gateway.settings import CellEndpoint, EndpointSource
 
 WRONG_SPACE = "Not existing vector name"
+UNKNOWN_SHARD_KEY = re.compile(r"Shard key .{1,100} not found")
 DETAIL = 300
 GRPC_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -29,6 +30,25 @@ GRPC_STATUS = {
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
+
+
+class Credential(Protocol):
+    """A cell, and the token for it."""
+
+    @property
+    def cell(self) -> str:
+        """The cell's name."""
+        ...
+
+    @property
+    def token(self) -> str:
+        """What requests carry."""
+        ...
+
+    @property
+    def own(self) -> bool:
+        """Whether the token is the gateway's own, so that its refusal says nothing of the caller."""
+        ...
 
 
 class WrongSpace(Problem):
@@ -49,25 +69,27 @@ class Cells:
         self._replaced: list[AsyncQdrantClient] = []
 
     @asynccontextmanager
-    async def calling(self, caller: Caller) -> AsyncIterator[AsyncQdrantClient]:
-        """A client whose requests carry the caller's token, and whose errors come as problems.
+    async def calling(self, credential: Credential) -> AsyncIterator[AsyncQdrantClient]:
+        """A client whose requests carry the credential's token, and whose errors come as problems.
 
         Raises:
             Problem: what the database or the way to it answered; `WrongSpace` and `Gone` among them.
         """
-        client = self._client(caller.cell)
+        client = self._client(credential.cell)
         try:
-            async with async_headers({"api-key": caller.token}):
+            async with async_headers({"api-key": credential.token}):
                 yield client
         except UnexpectedResponse as error:
             body = (error.content or b"").decode(errors="replace")
-            raise _problem(error.status_code or 502, body, error.headers.get("Retry-After")) from error
+            status, after = error.status_code or 502, error.headers.get("Retry-After")
+            raise _problem(status, body, after, own=credential.own) from error
         except ResourceExhaustedResponse as error:
-            raise _problem(429, error.message, str(error.retry_after_s)) from error
+            raise _problem(429, error.message, str(error.retry_after_s), own=credential.own) from error
         except grpc.aio.AioRpcError as error:
             after = dict(error.trailing_metadata() or ()).get("retry-after")
             status = GRPC_STATUS.get(error.code(), 503)
-            raise _problem(status, error.details() or str(error.code()), str(after) if after else None) from error
+            said = error.details() or str(error.code())
+            raise _problem(status, said, str(after) if after else None, own=credential.own) from error
         except (ResponseHandlingException, TimeoutError, OSError) as error:
             source = getattr(error, "source", error)
             raise Problem(
@@ -112,8 +134,16 @@ class Cells:
         self._replaced.clear()
 
 
-def _problem(status: int, body: str, retry_after: str | None) -> Problem:
+def _problem(status: int, body: str, retry_after: str | None, *, own: bool) -> Problem:
     said = body[:DETAIL]
+    if own and status in (401, 403):
+        return Problem(
+            503,
+            f"the cell refuses this gateway's own credential ({said}); the operator renews it, see "
+            "SEARCHOPS_GATEWAY_CREDENTIALS",
+            code="credential-refused",
+            retry_after=5,
+        )
     after = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
     if status == 400 and WRONG_SPACE in body:
         return WrongSpace(503, f"the index has another vector space: {said}", code="wrong-space", retry_after=1)
@@ -121,12 +151,16 @@ def _problem(status: int, body: str, retry_after: str | None) -> Problem:
         return Problem(401, f"the database refuses the token: {said}", code="bad-credentials")
     if status == 403:
         return Problem(403, f"the database refuses the token: {said}", code="forbidden")
-    if status == 404:
+    if status == 404 or (status == 400 and UNKNOWN_SHARD_KEY.search(body)):
         return Gone(404, f"the tenant has no collection: {said}", code="no-collection")
     if status == 429:
-        return Problem(429, f"the tenant's rate is used up: {said}", code="rate-limited", retry_after=after or 1)
+        return Problem(429, f"the {_whose(own)} rate is used up: {said}", code="rate-limited", retry_after=after or 1)
     if status in (413, 507):
-        return Problem(507, f"the tenant's quota is used up: {said}", code="quota-exceeded")
+        return Problem(507, f"the {_whose(own)} quota is used up: {said}", code="quota-exceeded")
     if status in (400, 422):
         return Problem(422, f"the database refuses the request: {said}", code="refused")
     return Problem(503, f"the tenant's cell answered {status}: {said}", code="cell-failing", retry_after=after or 1)
+
+
+def _whose(own: bool) -> str:
+    return "shared collection's" if own else "tenant's"

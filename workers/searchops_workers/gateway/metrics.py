@@ -49,6 +49,16 @@ class GatewayMetrics:
             "Writes that reached the bound side and not the previous one: a rollback has to rebuild.",
             registry=self.registry,
         )
+        self.foreign = Counter(
+            "searchops_gateway_foreign_points_total",
+            "Points of another tenant that a shared collection gave back; they were dropped. More than 0 is a fault.",
+            registry=self.registry,
+        )
+        self.stale_credentials = Gauge(
+            "searchops_gateway_credentials_unreadable",
+            "1 while the credentials' file cannot be read: the last good ones are in use, or none.",
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "searchops_gateway_requests_in_flight", "Requests under way or waiting.", ("kind",), registry=self.registry
         )

@@ -37,7 +37,7 @@ _PRODUCT = {
         "attributes": {"type": "object"},
     },
     "additionalProperties": True,
-    "description": "Any JSON object with an id; keys _id, _version and _deleted are reserved.",
+    "description": "Any JSON object with an id; keys _id, _version, _deleted, _missed and _tenant are reserved.",
 }
 _HIT = {
     "type": "object",

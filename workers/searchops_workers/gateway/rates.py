@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from searchops.api.rates import MerchantRates
-    from searchops_workers.gateway.callers import Caller
+    from searchops_workers.gateway.callers import AnyCaller
 
 Kind = Literal["searches", "writes"]
 
@@ -53,10 +53,10 @@ class Rates:
         """Buckets that are not full."""
         return len(self._full_at)
 
-    def take(self, caller: Caller, rates: MerchantRates, kind: Kind, cost: int = 1) -> None:
+    def take(self, caller: AnyCaller, rates: MerchantRates, kind: Kind, cost: int = 1) -> None:
         """Take one search, or so many products, out of the caller's bucket; a refusal takes nothing.
 
-        Only for a caller whom the database has accepted: a forged token must not use up a merchant's rate.
+        Only for a caller who was accepted, by the database or here: a forged token must not use up a merchant's rate.
 
         Raises:
             RateExceeded: 429 with Retry-After.
@@ -92,7 +92,7 @@ def _limit(kind: Kind, limit: int) -> dict[str, object]:
     return {"field": f"spec.quotas.{_FIELDS[kind]}", "perMinute": limit}
 
 
-def _exceeded(caller: Caller, kind: Kind, limit: int, wait: float) -> RateExceeded:
+def _exceeded(caller: AnyCaller, kind: Kind, limit: int, wait: float) -> RateExceeded:
     seconds = math.ceil(wait - _SLACK)
     return RateExceeded(
         429,
@@ -104,7 +104,7 @@ def _exceeded(caller: Caller, kind: Kind, limit: int, wait: float) -> RateExceed
     )
 
 
-def _above_rate(caller: Caller, kind: Kind, limit: int, cost: int) -> Problem:
+def _above_rate(caller: AnyCaller, kind: Kind, limit: int, cost: int) -> Problem:
     return Problem(
         413,
         f"{cost} items in one request, and the {_FIELDS[kind]} of tenant {caller.tenant} is {limit}; send at most "

@@ -6,25 +6,29 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY
+from searchops.api.shared import TENANT_KEY
 from searchops_workers.encoders.errors import EncoderError
 from searchops_workers.gateway.bodies import check_filters
 from searchops_workers.gateway.cells import Gone, WrongSpace
 from searchops_workers.retrieval.query import needs_dense
 from searchops_workers.retrieval.remote import QdrantSearch
+from searchops_workers.retrieval.scope import ScopedPoints
 from searchops_workers.retrieval.search import Searcher
 
 if TYPE_CHECKING:
     from searchops.api.retrieval import Binding
-    from searchops_workers.gateway.bindings import Bindings
     from searchops_workers.gateway.bodies import SearchBody
-    from searchops_workers.gateway.callers import Caller
+    from searchops_workers.gateway.callers import AnyCaller
     from searchops_workers.gateway.cells import Cells
+    from searchops_workers.gateway.doors import Tenancy
     from searchops_workers.gateway.encoders import BindingEncoder
     from searchops_workers.gateway.rates import Rates
+    from searchops_workers.gateway.tenants import Tenants
     from searchops_workers.retrieval.results import Hit
+    from searchops_workers.retrieval.scope import Foreign
     from searchops_workers.retrieval.search import SearchAnswer
 
-RESERVED = frozenset({ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY})
+RESERVED = frozenset({ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY, TENANT_KEY})
 
 
 class Searches:
@@ -32,41 +36,51 @@ class Searches:
 
     Args:
         cells: where the collections are.
-        bindings: what they are bound to.
+        tenants: where in them a tenant stands, and what it is bound to.
         encoder: query text to vector.
         rates: what the merchant may do in a minute.
+        foreign: told of hits that are another tenant's and were dropped.
         encode_seconds: after which the lexical legs answer alone.
     """
 
     def __init__(
-        self, cells: Cells, bindings: Bindings, encoder: BindingEncoder, rates: Rates, *, encode_seconds: float
+        self,
+        cells: Cells,
+        tenants: Tenants,
+        encoder: BindingEncoder,
+        rates: Rates,
+        foreign: Foreign,
+        *,
+        encode_seconds: float,
     ) -> None:
         self._cells = cells
         self._rates = rates
-        self._bindings = bindings
+        self._tenants = tenants
         self._encoder = encoder
+        self._foreign = foreign
         self._encode_seconds = encode_seconds
 
-    async def search(self, caller: Caller, body: SearchBody) -> tuple[Binding, SearchAnswer]:
+    async def search(self, caller: AnyCaller, body: SearchBody) -> tuple[Binding, SearchAnswer]:
         """The hits, and the binding they were found under; read again where the index has moved on.
 
         Raises:
             Problem: what the database answered, a filter that is not indexed, or a rate that is used up.
         """
-        tenant = await self._bindings.read(caller)
-        self._rates.take(caller, tenant.rates, "searches")
+        tenancy = await self._tenants.read(caller)
+        self._rates.take(caller, tenancy.bindings.rates, "searches")
         try:
-            return await self._once(caller, tenant.binding, body)
+            return await self._once(tenancy, body)
         except (WrongSpace, Gone):
-            tenant = await self._bindings.read(caller, fresh=True)
-            return await self._once(caller, tenant.binding, body)
+            return await self._once(await self._tenants.read(caller, fresh=True), body)
 
-    async def _once(self, caller: Caller, binding: Binding, body: SearchBody) -> tuple[Binding, SearchAnswer]:
+    async def _once(self, tenancy: Tenancy, body: SearchBody) -> tuple[Binding, SearchAnswer]:
+        door, binding = tenancy.door, tenancy.bindings.binding
         filters = check_filters(body, binding)
         dense, degraded = await self._encode(binding, body.query)
-        async with self._cells.calling(caller) as client:
-            answer = await Searcher(QdrantSearch(client)).search_vector(
-                caller.alias, body.query, binding, dense, limit=body.limit, filters=filters, degraded=degraded
+        async with self._cells.calling(door) as client:
+            points = ScopedPoints(client, door.scope(door.alias), self._foreign)
+            answer = await Searcher(QdrantSearch(points)).search_vector(
+                body.query, binding, dense, limit=body.limit, filters=filters, degraded=degraded
             )
         return binding, answer
 

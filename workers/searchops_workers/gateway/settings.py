@@ -52,6 +52,8 @@ class GatewaySettings(BaseSettings):
         config: JSON file with ``cells`` and ``pools``; read again when it changes, and merged over the two below.
         cells: cells as JSON, ``{"eu-1": {"url": "http://…:6333", "grpcPort": 6334}}``.
         pools: pools as JSON, ``{"default": ["triton-0:8001"]}``.
+        credentials: JSON file with the gateway's own credentials, which the operator writes; read again when it
+            changes. Without it tenants of the tiers Shared and ShardKey are not served.
         servers: further Triton servers that belong to no named pool.
         binding_seconds: how long a binding may be used before it is read again; the operator waits longer than this.
         max_products: most products of one request.
@@ -68,6 +70,7 @@ class GatewaySettings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a Pod listens on its own address
     port: Annotated[int, Field(ge=0, le=65535)] = 8090
     config: Path | None = None
+    credentials: Path | None = None
     cells: dict[str, CellEndpoint] = Field(default_factory=dict)
     pools: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     servers: tuple[str, ...] = ()

@@ -8,23 +8,27 @@ written before them, and what it missed is marked on the bound side, point by po
 counts the marks, so that a side which lacks an update or a delete is not taken for one to go back to. Whenever a
 gateway dies, the bound side is ahead of the previous one only where it says so. That costs no request more, only that
 for as long as there is such a side two follow one another. The next write of a product that reaches both replaces its
-payload, and with it the mark.
+payload, and with it the mark. A previous side that cannot be reached at all, such as one in a tier that the caller's
+token does not open, is one that every write misses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY, missed_mark, point_id
+from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY, missed_mark
 from searchops_workers.encoders.errors import EncoderError
 from searchops_workers.gateway.bindings import unknown_version
+from searchops_workers.gateway.cells import Gone
+from searchops_workers.gateway.doors import TierMove
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.retrieval.analyser import AnalyserVersionUnknown
 from searchops_workers.retrieval.documents import document_of, render
+from searchops_workers.retrieval.scope import NewPoint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,9 +36,10 @@ if TYPE_CHECKING:
     from searchops.api.retrieval import Binding
     from searchops_workers.gateway.bindings import TenantBinding
     from searchops_workers.gateway.bodies import Item
-    from searchops_workers.gateway.callers import Caller
     from searchops_workers.gateway.cells import Cells
+    from searchops_workers.gateway.doors import Door
     from searchops_workers.gateway.encoders import BindingEncoder
+    from searchops_workers.retrieval.scope import Scope
 
 Vectors = list[list[float]]
 EncodingKey = tuple[str | None, str | None, str]
@@ -42,19 +47,28 @@ EncodingKey = tuple[str | None, str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class SidePlan:
-    """One collection that is written.
+    """One side that is written.
 
     Attributes:
-        collection: the side's own alias.
+        side: its name, ``<alias>@a`` or ``<alias>@b``, or the tenant's alias.
         bindings: whose vectors a point there carries; the first is the one that searches use, or will use.
         required: whether a write without it must not be acknowledged.
         optional_vectors: dense vectors that only a rollback needs.
     """
 
-    collection: str
+    side: str
     bindings: tuple[Binding, ...]
     required: bool
     optional_vectors: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The points of one request on one side."""
+
+    plan: SidePlan
+    scope: Scope
+    points: list[NewPoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +77,13 @@ class WriteOutcome:
 
     Attributes:
         missed_previous: why the previous side has not got it; empty where it has, or where there is none.
+        out_of_reach: whether no write can reach the previous side, so that reading the bindings again changes nothing.
     """
 
     version: int
     sides: tuple[str, ...]
     missed_previous: str = ""
+    out_of_reach: bool = False
 
 
 class Versions:
@@ -84,7 +100,7 @@ class Versions:
 
 
 def plan_sides(alias: str, tenant: TenantBinding) -> tuple[SidePlan, ...]:
-    """Which collections a write goes to, and with which vectors; the required ones first."""
+    """Which sides a write goes to, and with which vectors; the required ones first, the bound one before all."""
     needed = [binding for binding in (tenant.binding, tenant.pending) if binding is not None]
     sides: dict[str, list[Binding]] = {}
     for binding in (*needed, *((tenant.previous,) if tenant.previous is not None else ())):
@@ -92,9 +108,9 @@ def plan_sides(alias: str, tenant: TenantBinding) -> tuple[SidePlan, ...]:
     required = {binding.side or alias for binding in needed}
     wanted = {(binding.side or alias, binding.vector) for binding in needed}
     plans = []
-    for collection, bindings in sides.items():
-        optional = {b.vector for b in bindings if b.vector and (collection, b.vector) not in wanted}
-        plans.append(SidePlan(collection, tuple(bindings), collection in required, frozenset(optional)))
+    for side, bindings in sides.items():
+        optional = {b.vector for b in bindings if b.vector and (side, b.vector) not in wanted}
+        plans.append(SidePlan(side, tuple(bindings), side in required, frozenset(optional)))
     return tuple(sorted(plans, key=lambda plan: not plan.required))
 
 
@@ -108,11 +124,9 @@ def version_guard(version: int) -> models.Filter:
     )
 
 
-def tombstone(product: str, version: int) -> models.PointStruct:
+def tombstone(product: str, version: int) -> NewPoint:
     """What a delete writes: a point without vectors, which no leg finds and a late retry cannot bring back."""
-    return models.PointStruct(
-        id=point_id(product), vector={}, payload={ID_KEY: product, VERSION_KEY: version, DELETED_KEY: version}
-    )
+    return NewPoint(product, {}, {ID_KEY: product, VERSION_KEY: version, DELETED_KEY: version})
 
 
 class Writer:
@@ -131,34 +145,35 @@ class Writer:
         self._versions = versions
         self._batch = batch
 
-    async def put(self, caller: Caller, tenant: TenantBinding, items: Sequence[Item]) -> WriteOutcome:
+    async def put(self, door: Door, tenant: TenantBinding, items: Sequence[Item]) -> WriteOutcome:
         """Insert or replace products on every side.
 
         Raises:
             Problem: with how many items were acknowledged before; what was written on one side only is repaired by
-                sending the request again.
+                sending the request again. `TierMove` where a side that is being filled is out of reach.
         """
         version = self._versions.next()
-        plans = plan_sides(caller.alias, tenant)
+        sides, unreachable = _within_reach(door, plan_sides(door.alias, tenant))
 
         async def part(batch: Sequence[Item]) -> WriteOutcome:
-            vectors, missing = await self._encode(plans, batch)
+            vectors, missing = await self._encode([plan for plan, _ in sides], batch)
             try:
-                points = [(plan, self._points(plan, batch, vectors, version)) for plan in plans]
+                batches = [Batch(plan, scope, _points(plan, batch, vectors, version)) for plan, scope in sides]
             except AnalyserVersionUnknown as error:
                 raise unknown_version(error) from error
-            return await self._write(caller, tenant, points, version, missing)
+            return await self._write(door, tenant, batches, version, missing, unreachable)
 
         return await self._in_batches(items, part)
 
-    async def delete(self, caller: Caller, tenant: TenantBinding, items: Sequence[Item]) -> WriteOutcome:
+    async def delete(self, door: Door, tenant: TenantBinding, items: Sequence[Item]) -> WriteOutcome:
         """Put a tombstone in the place of every product, on every side; raises as `put`."""
         version = self._versions.next()
-        plans = plan_sides(caller.alias, tenant)
+        sides, unreachable = _within_reach(door, plan_sides(door.alias, tenant))
 
         async def part(batch: Sequence[Item]) -> WriteOutcome:
             points = [tombstone(item.id, version) for item in batch]
-            return await self._write(caller, tenant, [(plan, points) for plan in plans], version, "")
+            batches = [Batch(plan, scope, points) for plan, scope in sides]
+            return await self._write(door, tenant, batches, version, "", unreachable)
 
         return await self._in_batches(items, part)
 
@@ -173,7 +188,7 @@ class Writer:
                 problem.extra["acknowledged"] = start
                 raise
         missed = next((outcome.missed_previous for outcome in outcomes if outcome.missed_previous), "")
-        return WriteOutcome(outcomes[0].version, outcomes[0].sides, missed)
+        return WriteOutcome(outcomes[0].version, outcomes[0].sides, missed, outcomes[0].out_of_reach)
 
     async def _encode(self, plans: Sequence[SidePlan], items: Sequence[Item]) -> tuple[dict[EncodingKey, Vectors], str]:
         """Every encoding that is wanted, once; what only a rollback needs may fail."""
@@ -205,71 +220,82 @@ class Writer:
                 missing = f"{binding.encoder}: {result}"
         return vectors, missing
 
-    def _points(
-        self, plan: SidePlan, items: Sequence[Item], vectors: dict[EncodingKey, Vectors], version: int
-    ) -> list[models.PointStruct]:
-        points = []
-        for row, item in enumerate(items):
-            named: dict[str, Any] = {}
-            first = document_of(plan.bindings[0], item.product, version=version)
-            for binding in plan.bindings:
-                document = first if binding is plan.bindings[0] else document_of(binding, item.product)
-                for name, vector in document.lexical.items():
-                    named.setdefault(
-                        name, models.SparseVector(indices=list(vector.indices), values=list(vector.values))
-                    )
-            for binding in _dense(plan):
-                encoded = vectors.get(_encoding(binding))
-                if encoded is not None and binding.vector is not None:
-                    named[binding.vector] = encoded[row]
-            points.append(models.PointStruct(id=first.id, vector=named, payload=dict(first.payload)))
-        return points
-
     async def _write(
-        self,
-        caller: Caller,
-        tenant: TenantBinding,
-        batches: Sequence[tuple[SidePlan, list[models.PointStruct]]],
-        version: int,
-        missing: str,
+        self, door: Door, tenant: TenantBinding, batches: Sequence[Batch], version: int, missing: str, missed: str
     ) -> WriteOutcome:
-        needed = [(plan, points) for plan, points in batches if plan.required]
-        others = [(plan, points) for plan, points in batches if not plan.required]
+        out_of_reach = bool(missed)
+        needed = [batch for batch in batches if batch.plan.required]
+        others = [batch for batch in batches if not batch.plan.required]
         written: list[str] = []
-        missed = ""
-        for collection, result in await self._upserts(caller, others, version):
+        for batch, result in await self._upserts(door, others, version):
             if result is None:
-                written.append(collection)
+                written.append(batch.plan.side)
             elif isinstance(result, Problem):
-                missed = missed or f"{collection}: {result.detail}"
+                missed = missed or f"{batch.plan.side}: {result.detail}"
             else:
                 raise result
         if missed and tenant.previous is not None:
-            bound, points = needed[0]
-            needed[0] = (bound, [_marked(point, missed_mark(tenant.previous)) for point in points])
-        for _, result in await self._upserts(caller, needed, version):
+            mark = missed_mark(tenant.previous)
+            needed[0] = replace(needed[0], points=[_marked(point, mark) for point in needed[0].points])
+        for batch, result in await self._upserts(door, needed, version):
+            if isinstance(result, Gone) and batch.plan is not needed[0].plan:
+                raise TierMove(batch.plan.side) from result
             if result is not None:
                 raise result
-        sides = (*(plan.collection for plan, _ in needed), *written)
-        return WriteOutcome(version, sides, missing or missed)
+        sides = (*(batch.plan.side for batch in needed), *written)
+        return WriteOutcome(version, sides, missing or missed, out_of_reach)
 
     async def _upserts(
-        self, caller: Caller, batches: Sequence[tuple[SidePlan, list[models.PointStruct]]], version: int
-    ) -> list[tuple[str, BaseException | None]]:
+        self, door: Door, batches: Sequence[Batch], version: int
+    ) -> list[tuple[Batch, BaseException | None]]:
         """All at once; what became of each."""
         results = await asyncio.gather(
-            *(self._upsert(caller, plan.collection, points, version) for plan, points in batches),
-            return_exceptions=True,
+            *(self._upsert(door, batch.scope, batch.points, version) for batch in batches), return_exceptions=True
         )
-        return [(plan.collection, result) for (plan, _), result in zip(batches, results, strict=True)]
+        return list(zip(batches, results, strict=True))
 
-    async def _upsert(self, caller: Caller, collection: str, points: list[models.PointStruct], version: int) -> None:
-        async with self._cells.calling(caller) as client:
-            await client.upsert(collection, points, wait=True, update_filter=version_guard(version))
+    async def _upsert(self, door: Door, scope: Scope, points: list[NewPoint], version: int) -> None:
+        async with self._cells.calling(door) as client:
+            await scope.upsert(client, points, version_guard(version))
 
 
-def _marked(point: models.PointStruct, mark: str) -> models.PointStruct:
-    return point.model_copy(update={"payload": {**(point.payload or {}), MISSED_KEY: mark}})
+def _within_reach(door: Door, plans: Sequence[SidePlan]) -> tuple[list[tuple[SidePlan, Scope]], str]:
+    """Each side with its points, and why the previous one cannot be written at all.
+
+    Raises:
+        TierMove: a side that must not miss the write is out of reach.
+    """
+    sides = []
+    unreachable = ""
+    for plan in plans:
+        try:
+            sides.append((plan, door.scope(plan.side)))
+        except TierMove:
+            if plan.required:
+                raise
+            unreachable = f"{plan.side} is out of reach: it stands in another tier than the bound side"
+    return sides, unreachable
+
+
+def _points(plan: SidePlan, items: Sequence[Item], vectors: dict[EncodingKey, Vectors], version: int) -> list[NewPoint]:
+    points = []
+    for row, item in enumerate(items):
+        named: dict[str, Any] = {}
+        first = document_of(plan.bindings[0], item.product, version=version)
+        for binding in plan.bindings:
+            document = first if binding is plan.bindings[0] else document_of(binding, item.product)
+            for name, vector in document.lexical.items():
+                named.setdefault(name, models.SparseVector(indices=list(vector.indices), values=list(vector.values)))
+        for binding in _dense(plan):
+            encoded = vectors.get(_encoding(binding))
+            if encoded is not None and binding.vector is not None:
+                named[binding.vector] = encoded[row]
+        points.append(NewPoint(first.product_id, named, first.payload))
+    return points
+
+
+def _marked(point: NewPoint, mark: str) -> NewPoint:
+    return replace(point, payload={**point.payload, MISSED_KEY: mark})
 
 
 def _dense(plan: SidePlan) -> list[Binding]:

@@ -206,7 +206,7 @@ async def _search(
         searcher = Searcher(index)
         rankings = {}
         for query in material.holdout.gated:
-            found = await searcher.search_vector("gate", query.text, binding, queries.get(query.id), limit=DEPTH)
+            found = await searcher.search_vector(query.text, binding, queries.get(query.id), limit=DEPTH)
             legs = Legs.LEXICAL if found.lexical_only else Legs.HYBRID
             rankings[query.id] = Ranking(
                 tuple(hit.product_id for hit in found.hits), legs, tuple(hit.score for hit in found.hits)

@@ -136,7 +136,7 @@ async def _run(
     dense = await encode_all(encoder, {name: text for name, text in queries if needs_dense(text, binding)})
     rows = []
     for name, text in queries:
-        answer = await searcher.search_vector("offline", text, binding, dense.get(name), limit=depth)
+        answer = await searcher.search_vector(text, binding, dense.get(name), limit=depth)
         tag = "lexical" if answer.lexical_only else "hybrid"
         rows += [RetrievedRow(name, hit.product_id, rank, hit.score, tag) for rank, hit in enumerate(answer.hits, 1)]
         rows += [] if answer.hits else [RetrievedRow(name, NOTHING_FOUND, 0, 0.0, tag)]

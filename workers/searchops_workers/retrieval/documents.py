@@ -15,6 +15,7 @@ from searchops.api.retrieval import (
     point_id,
     trigram_vector,
 )
+from searchops.api.shared import TENANT_KEY
 from searchops_workers.retrieval.sparse import LexicalEncoder, SparseVector
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9_.]*)\}")
 EMPTY_PART = re.compile(r"(?:\s*[.;,|·-]\s*)+(?=[.;,|·-])|^\s*[.;,|·-]+\s*")
 MAX_DOCUMENT = 8_192
-RESERVED = (ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY)
+RESERVED = (ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY, TENANT_KEY)
 
 
 class ProductError(ValueError):

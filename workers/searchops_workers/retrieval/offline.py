@@ -55,7 +55,7 @@ def read_catalogue(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class EdgeIndex:
-    """One collection in the embedded engine; a `VectorSearch` whose collection name is not looked at."""
+    """One collection in the embedded engine; a `VectorSearch`."""
 
     def __init__(self, folder: Path, binding: Binding) -> None:
         """Create an empty shard under `folder`, with the binding's vectors."""
@@ -95,9 +95,8 @@ class EdgeIndex:
     def _write(self, batch: list[Any]) -> None:
         self._shard.update(edge.UpdateOperation.upsert_points(batch))
 
-    async def legs(self, collection: str, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
+    async def legs(self, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
         """Every leg, in a thread: the engine holds the interpreter while it searches."""
-        del collection
         return await asyncio.to_thread(self._legs, request)
 
     def _legs(self, request: SearchRequest) -> dict[str, list[LegHit]]:

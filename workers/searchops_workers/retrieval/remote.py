@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from searchops.api.retrieval import DELETED_KEY, ID_KEY, point_id
+from searchops.api.retrieval import DELETED_KEY, ID_KEY
 from searchops_workers.retrieval.results import LegHit, fuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qdrant_client import AsyncQdrantClient
-
     from searchops_workers.retrieval.query import FilterValue, Leg, SearchRequest
+    from searchops_workers.retrieval.scope import ScopedPoints
 
 
 def query_filter(filters: Mapping[str, FilterValue]) -> models.Filter | None:
@@ -81,32 +80,30 @@ def batch_of(request: SearchRequest) -> list[models.QueryRequest]:
 
 
 class QdrantSearch:
-    """`VectorSearch` over a client that holds the caller's own token."""
+    """`VectorSearch` over the points that a caller may see."""
 
-    def __init__(self, client: AsyncQdrantClient, *, timeout: int = 10) -> None:
-        self._client = client
-        self._timeout = timeout
+    def __init__(self, points: ScopedPoints) -> None:
+        self._points = points
 
-    async def legs(self, collection: str, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
+    async def legs(self, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
         """The hits of every leg, with payloads where they will be shown.
 
         Raises:
             qdrant_client's exceptions, which the caller's border translates.
         """
-        responses = await self._client.query_batch_points(collection, batch_of(request), timeout=self._timeout)
-        payloads = {_product(point.payload): point.payload or {} for point in responses[-1].points}
+        responses = await self._points.query(batch_of(request))
+        payloads = {_product(point.payload): point.payload or {} for point in responses[-1]}
         answers = {
             leg.name: [
                 LegHit(_product(point.payload), point.score, payloads.get(_product(point.payload), {}))
-                for point in response.points
+                for point in response
                 if DELETED_KEY not in (point.payload or {})
             ]
             for leg, response in zip(request.legs, responses, strict=False)
         }
         missing = [hit.product_id for hit in fuse(request, answers) if hit.product_id not in payloads]
         if missing:
-            found = await self._client.retrieve(collection, [point_id(one) for one in missing], with_payload=True)
-            late = {_product(point.payload): point.payload or {} for point in found}
+            late = {_product(point.payload): point.payload or {} for point in await self._points.products(missing)}
             answers = {
                 name: [LegHit(hit.product_id, hit.score, late.get(hit.product_id, hit.payload)) for hit in hits]
                 for name, hits in answers.items()

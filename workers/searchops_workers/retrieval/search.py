@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class VectorSearch(Protocol):
-    """Where the vectors are: a cell, or the embedded engine."""
+    """Where the vectors are: the points of one tenant on a cell, or the embedded engine."""
 
-    async def legs(self, collection: str, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
+    async def legs(self, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
         """The hits of every leg, all in one request."""
         ...
 
@@ -49,14 +49,13 @@ class SearchAnswer:
 
 
 class Searcher:
-    """Searches one collection under one binding."""
+    """Searches one tenant's vectors."""
 
     def __init__(self, vectors: VectorSearch) -> None:
         self._vectors = vectors
 
     async def search(
         self,
-        collection: str,
         text: str,
         binding: Binding,
         encoder: QueryEncoder | None,
@@ -71,12 +70,11 @@ class Searcher:
         if wanted and encoder is not None and not degraded:
             dense = [float(value) for row in await encoder.encode([text]) for value in row]
         return await self.search_vector(
-            collection, text, binding, dense, limit=limit, filters=filters, degraded=degraded if wanted else ""
+            text, binding, dense, limit=limit, filters=filters, degraded=degraded if wanted else ""
         )
 
     async def search_vector(
         self,
-        collection: str,
         text: str,
         binding: Binding,
         dense: Sequence[float] | None,
@@ -89,7 +87,7 @@ class Searcher:
         request = build_request(text, binding, dense=dense, limit=limit, filters=filters)
         if not request.legs:
             return SearchAnswer((), (), True, request.reason)
-        answers = await self._vectors.legs(collection, request)
+        answers = await self._vectors.legs(request)
         names = tuple(leg.name for leg in request.legs)
         reason = degraded or request.reason
         return SearchAnswer(fuse(request, answers), names, request.lexical_only, reason, bool(degraded))

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import pytest
 from qdrant_client.http.exceptions import UnexpectedResponse
+from structlog.testing import capture_logs
 
 from searchops.api.retrieval import BINDING_KEY, Binding, RetrievalProfile
+from searchops.api.shared import KEY_SHARED, record_key
 from searchops_workers.gateway import bindings as module
 from searchops_workers.gateway.bindings import Bindings
 from searchops_workers.gateway.callers import Caller
 from searchops_workers.gateway.cells import Cells, Gone, WrongSpace
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.settings import EndpointSource, GatewaySettings
+from searchops_workers.gateway.shared import CellAccess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +37,7 @@ class FakeCells:
 
     def __init__(self) -> None:
         self.read: list[tuple[str, str]] = []
+        self.metadata = {BINDING_KEY: BOUND}
         self.now = 0.0
 
     @asynccontextmanager
@@ -41,7 +45,7 @@ class FakeCells:
         async def get_collection(alias: str) -> Any:
             self.read.append((alias, who.token))
             await asyncio.sleep(0)
-            return SimpleNamespace(config=SimpleNamespace(metadata={BINDING_KEY: BOUND}), points_count=1)
+            return SimpleNamespace(config=SimpleNamespace(metadata=self.metadata), points_count=1)
 
         yield SimpleNamespace(get_collection=get_collection)
 
@@ -90,6 +94,7 @@ async def test_no_number_of_tenants_grows_the_cache_beyond_its_bound(monkeypatch
         (401, "no", 401, "bad-credentials", Problem),
         (403, "no", 403, "forbidden", Problem),
         (404, "no such collection", 404, "no-collection", Gone),
+        (400, 'Wrong input: Shard key \\"slice-0001\\" not found', 404, "no-collection", Gone),
         (413, "too much", 507, "quota-exceeded", Problem),
         (507, "too much", 507, "quota-exceeded", Problem),
         (422, "no", 422, "refused", Problem),
@@ -112,3 +117,37 @@ async def test_what_a_cell_answers_is_a_problem_that_says_what_it_said_and_never
     assert "a-secret-token" not in problem.detail
     if seen in (429, 500):
         assert problem.retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "status", "code", "words"),
+    [
+        (401, 503, "credential-refused", "this gateway's own credential"),
+        (403, 503, "credential-refused", "this gateway's own credential"),
+        (404, 404, "no-collection", "no collection"),
+        (429, 429, "rate-limited", "the shared collection's rate"),
+        (507, 507, "quota-exceeded", "the shared collection's quota"),
+    ],
+)
+async def test_what_a_cell_says_of_the_gateways_own_credential_is_not_said_of_the_caller(
+    seen: int, status: int, code: str, words: str
+) -> None:
+    cells = Cells(EndpointSource(GatewaySettings.model_validate({"cells": {"eu-1": {"url": "http://c:1"}}})), timeout=1)
+    with pytest.raises(Problem, match=words) as raised:
+        async with cells.calling(CellAccess("eu-1", "the-gateways-token")):
+            raise UnexpectedResponse(seen, "reason", b"said", httpx.Headers({}))
+    await cells.close()
+    assert (raised.value.status, raised.value.code) == (status, code)
+    assert "the-gateways-token" not in raised.value.detail
+
+
+@pytest.mark.parametrize("mark", [{KEY_SHARED: "Shared"}, {record_key("uid-1"): "{}"}])
+async def test_a_token_whose_alias_points_to_a_shared_collection_is_refused_and_that_is_an_error_in_the_log(
+    mark: dict[str, str],
+) -> None:
+    cells = FakeCells()
+    cells.metadata |= mark
+    with capture_logs() as logs, pytest.raises(Problem) as raised:
+        await cells.bindings().read(caller())
+    assert (raised.value.status, raised.value.code) == (403, "shared-collection")
+    assert [(entry["log_level"], entry["alias"]) for entry in logs] == [("error", "prod.m.acme")]

@@ -16,6 +16,7 @@ from searchops_workers.gateway.bindings import TenantBinding
 from searchops_workers.gateway.bodies import Item
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.writes import Versions, Writer
+from searchops_workers.retrieval.scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -66,6 +67,9 @@ class FakeEncoder:
 
 class FakeCaller:
     alias = "t"
+
+    def scope(self, side: str) -> Scope:
+        return Scope.whole(side)
 
 
 def writer_over(cells: FakeCells) -> Writer:

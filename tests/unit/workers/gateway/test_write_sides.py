@@ -27,7 +27,7 @@ def test_every_binding_is_written_and_only_the_previous_may_be_missed(
     binding: Binding, pending: Binding | None, previous: Binding | None
 ) -> None:
     plans = plan_sides("t", TenantBinding(binding, pending, previous))
-    sides = {plan.collection: plan for plan in plans}
+    sides = {plan.side: plan for plan in plans}
     assert len(sides) == len(plans)
     for each in (binding, pending):
         if each is not None:
@@ -44,7 +44,7 @@ def test_every_binding_is_written_and_only_the_previous_may_be_missed(
 def test_one_side_with_two_vectors_is_one_request() -> None:
     for pending, previous in product([None, bound("d-2", "t@a")], repeat=2):
         plans = plan_sides("t", TenantBinding(bound("d-1", "t@a"), pending, previous))
-        assert [plan.collection for plan in plans] == ["t@a"]
+        assert [plan.side for plan in plans] == ["t@a"]
 
 
 def test_the_previous_vector_of_the_live_side_may_be_missed_and_the_pending_one_not() -> None:

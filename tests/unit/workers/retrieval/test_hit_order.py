@@ -81,7 +81,7 @@ class Legs:
     def __init__(self) -> None:
         self.requests: list[SearchRequest] = []
 
-    async def legs(self, collection: str, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
+    async def legs(self, request: SearchRequest) -> Mapping[str, Sequence[LegHit]]:
         self.requests.append(request)
         return {leg.name: hits([(1, 1.0)]) for leg in request.legs}
 
@@ -89,16 +89,16 @@ class Legs:
 async def test_a_code_is_never_encoded_and_words_are_once() -> None:
     encoder, legs = Encoder(), Legs()
     searcher = Searcher(legs)
-    answer = await searcher.search("c", "TN-2110", DENSE, encoder)
+    answer = await searcher.search("TN-2110", DENSE, encoder)
     assert (answer.legs, answer.lexical_only, encoder.texts) == (("lex", "tri"), True, [])
-    answer = await searcher.search("c", "red pump", DENSE, encoder)
+    answer = await searcher.search("red pump", DENSE, encoder)
     assert (answer.legs, answer.lexical_only, answer.degraded) == (("lex", "tri", "dense"), False, False)
     assert encoder.texts == ["red pump"]
 
 
 async def test_without_the_encoder_the_lexical_legs_answer_and_say_so() -> None:
     encoder = Encoder()
-    answer = await Searcher(Legs()).search("c", "red pump", DENSE, encoder, degraded="no server answers")
+    answer = await Searcher(Legs()).search("red pump", DENSE, encoder, degraded="no server answers")
     assert answer.degraded
     assert answer.reason == "no server answers"
     assert answer.legs == ("lex", "tri")
@@ -107,5 +107,5 @@ async def test_without_the_encoder_the_lexical_legs_answer_and_say_so() -> None:
 
 async def test_a_query_of_nothing_asks_nothing() -> None:
     legs = Legs()
-    answer = await Searcher(legs).search("c", " ?! ", DENSE, Encoder())
+    answer = await Searcher(legs).search(" ?! ", DENSE, Encoder())
     assert (answer.hits, legs.requests) == ((), [])

@@ -146,7 +146,7 @@ async def test_the_order_of_indexing_never_changes_an_answer(tmp_path: Path) -> 
         index = EdgeIndex(tmp_path / f"shard-{turn}", binding)
         try:
             index.add(shuffled, dense)
-            found = await Searcher(index).search_vector("offline", "hex nut", binding, [1.0, 0.0], limit=7)
+            found = await Searcher(index).search_vector("hex nut", binding, [1.0, 0.0], limit=7)
         finally:
             index.close()
         answers.append([(hit.product_id, hit.score) for hit in found.hits])

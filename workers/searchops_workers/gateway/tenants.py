@@ -1,0 +1,42 @@
+"""Where a caller's tenant stands, whoever judges its token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from searchops_workers.gateway.callers import VerifiedCaller
+from searchops_workers.gateway.doors import Tenancy
+
+if TYPE_CHECKING:
+    from searchops_workers.gateway.bindings import Bindings
+    from searchops_workers.gateway.callers import AnyCaller
+    from searchops_workers.gateway.shared import SharedTenants
+
+
+class Tenants:
+    """Tenants with a collection of their own, and those that share one.
+
+    Args:
+        bindings: reads the former with the caller's token.
+        shared: reads the latter with the gateway's.
+    """
+
+    def __init__(self, bindings: Bindings, shared: SharedTenants) -> None:
+        self._bindings = bindings
+        self._shared = shared
+
+    async def read(self, caller: AnyCaller, *, fresh: bool = False) -> Tenancy:
+        """The caller's tenant; `fresh` passes the cache over.
+
+        Raises:
+            Problem: what the database answered, that the token was revoked, or that there is no binding.
+        """
+        if isinstance(caller, VerifiedCaller):
+            return await self._shared.read(caller, fresh=fresh)
+        return Tenancy(caller, await self._bindings.read(caller, fresh=fresh))
+
+    async def points(self, caller: AnyCaller, tenancy: Tenancy) -> int:
+        """How many points the tenant has, tombstones included; approximately in a collection of its own."""
+        if isinstance(caller, VerifiedCaller):
+            return await self._shared.points(tenancy.door)
+        return tenancy.bindings.points
