@@ -76,6 +76,7 @@ def test_the_rendered_chart_is_the_golden_file(helm: Helm, case: str) -> None:
         ("admission.margins.modelLoss=1.5", "at '/admission/margins/modelLoss'"),
         ("admission.cellWriters={a'b}", "at '/admission/cellWriters/0'"),
         ("gateway.service.type=ExternalName", "at '/gateway/service/type'"),
+        ("gateway.credentialsSecret=Not_A_Name", "at '/gateway/credentialsSecret'"),
     ],
 )
 def test_bad_values_are_refused_and_named(helm: Helm, setting: str, says: str) -> None:

@@ -82,6 +82,22 @@ def test_only_the_operator_holds_kubernetes_credentials(case: str) -> None:
         assert account["automountServiceAccountToken"] is False
 
 
+def test_the_gateway_mounts_its_credentials_and_starts_without_them() -> None:
+    pod = pods("full")["searchops-gateway"]
+    (volume,) = (item for item in pod["volumes"] if "secret" in item)
+    assert volume["secret"] == {
+        "secretName": values()["gateway"]["credentialsSecret"],
+        "optional": True,
+        "defaultMode": 0o440,
+        "items": [{"key": "credentials.json", "path": "credentials.json"}],
+    }
+    (container,) = pod["containers"]
+    (mount,) = (item for item in container["volumeMounts"] if item["name"] == volume["name"])
+    (variable,) = (item for item in container["env"] if item["name"] == "SEARCHOPS_GATEWAY_CREDENTIALS")
+    assert (mount["readOnly"], variable["value"]) == (True, f"{mount['mountPath']}/credentials.json")
+    assert [name for name, pod in pods("full").items() if "searchops-credentials" in str(pod)] == ["searchops-gateway"]
+
+
 def test_the_operators_settings_are_the_charts_environment() -> None:
     (settings,) = (item for item in documents("full", "ConfigMap") if item["metadata"]["name"].endswith("-settings"))
     names = {name.removeprefix("SEARCHOPS_").lower() for name in settings["data"]}

@@ -152,7 +152,8 @@ def _problem(status: int, body: str, retry_after: str | None, *, own: bool) -> P
     if status == 403:
         return Problem(403, f"the database refuses the token: {said}", code="forbidden")
     if status == 404 or (status == 400 and UNKNOWN_SHARD_KEY.search(body)):
-        return Gone(404, f"the tenant has no collection: {said}", code="no-collection")
+        detail = f"the tenant has no collection here; after a move to another tier its Secret has another token: {said}"
+        return Gone(404, detail, code="no-collection")
     if status == 429:
         return Problem(429, f"the {_whose(own)} rate is used up: {said}", code="rate-limited", retry_after=after or 1)
     if status in (413, 507):

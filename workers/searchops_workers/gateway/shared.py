@@ -160,6 +160,15 @@ class SharedTenants:
         registration, register = caller.registration, credential.register_name
         if registration is None and not register:
             return
+        if registration is not None and not register:
+            raise Problem(
+                503,
+                f"whether the token was revoked is not known: the gateway's credential for cell {caller.cell} names no "
+                "register; the operator makes a lost one anew. Where tokens are no longer revocable, use the one that "
+                "stands in the tenant's Secret",
+                code="register-unreadable",
+                retry_after=10,
+            )
         if registration is None or registration.collection != register:
             raise Problem(
                 401,
