@@ -19,6 +19,8 @@ from searchops_sandbox.qdrant.cell import QdrantCell
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from searchops.api.observed import StrictMode
+
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 DIMENSION = 32
@@ -98,16 +100,20 @@ async def test_what_approximate_search_misses_is_counted_query_by_query(client: 
     assert sample.share == pytest.approx(1 - misses / TOP)
 
 
+def limits(strict: StrictMode) -> models.StrictModeConfig:
+    return models.StrictModeConfig(**strict_config(strict))
+
+
 async def test_the_reads_of_a_small_merchants_quota_are_too_few_and_lifted_ones_are_not(
     client: AsyncQdrantClient,
 ) -> None:
     name = await filled(client, "recall-quota", 300)
     spec = SearchTenantSpec.model_validate({**SPEC, "quotas": {"searchesPerMinute": 10}})
-    await client.update_collection(name, strict_mode_config=strict_config(strict_mode(spec, lifted=True)))
+    await client.update_collection(name, strict_mode_config=limits(strict_mode(spec, lifted=True)))
     with pytest.raises(ResourceExhaustedResponse, match="Read rate limit exceeded"):
         await measure(client, name, "d-new")
     lifted = strict_mode(spec, lifted=True, filling=True)
-    await client.update_collection(name, strict_mode_config=strict_config(lifted))
+    await client.update_collection(name, strict_mode_config=limits(lifted))
     assert (await measure(client, name, "d-new")).queries == QUERIES
 
 

@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from searchops.adapters.aiohttp_transport import AiohttpTransport
+from searchops.adapters.aiohttp_transport import AiohttpTransport, response_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Sequence
+
+    from searchops.adapters.aiohttp_transport import Answer
 
 DEFAULT_PORT = 6333
 NODES_A_READ = 3
@@ -45,7 +47,7 @@ class CellNodes(httpx.AsyncBaseTransport):
         self._timeout = timeout
         context = httpx.create_ssl_context(verify)
         self._reading = AiohttpTransport(context)
-        self._writing = httpx.AsyncHTTPTransport(verify=context)
+        self._writing = AiohttpTransport(context, once=True)
         self.current = 0
         self.answering = True
 
@@ -53,23 +55,42 @@ class CellNodes(httpx.AsyncBaseTransport):
         return len(self._bases)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send to the current node; a read that gets no answer goes on at the next ones."""
-        reads = request.method == "GET" or (request.method == "POST" and request.url.path.endswith(READS))
+        """A request of httpx; see `ask`."""
+        headers = [item for item in request.headers.multi_items() if item[0] != "host"]
+        path = request.url.raw_path.decode("ascii")
+        return response_of(await self.ask(request.method, path, headers, await request.aread()))
+
+    async def ask(self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> Answer:
+        """Send to the current node; a read that gets no answer goes on at the next ones.
+
+        Args:
+            method: HTTP method.
+            path: quoted, with its query if it has one.
+            headers: all but the host's.
+            body: may be empty.
+
+        Raises:
+            httpx.TransportError: no node has answered.
+        """
+        reads = method == "GET" or (method == "POST" and path.partition("?")[0].endswith(READS))
         nodes = list(self._order())[: NODES_A_READ if reads else 1]
+        way, seconds = self._reading if reads else self._writing, self._timeout / len(nodes)
         for number, node in enumerate(nodes, start=1):
             try:
-                way = self._reading if reads else self._writing
-                response = await self._ask(way, node, request, self._timeout / len(nodes))
-            except httpx.TransportError as error:
+                async with asyncio.timeout(seconds):
+                    answer = await way.ask(
+                        method, self._bases[node] + path, headers, body, connect=min(CONNECT_SECONDS, seconds)
+                    )
+            except (httpx.TransportError, TimeoutError) as error:
                 self._leave(node)
                 if number < len(nodes):
                     continue
                 self.answering = self.answering and not reads
-                raise type(error)(self._said(error, node, len(nodes))) from error
+                raise self._failure(error, seconds, node, len(nodes)) from error
             if number > 1:
                 self.current = node
             self.answering = True
-            return response
+            return answer
         raise httpx.ConnectError("the cell has no node")
 
     async def aclose(self) -> None:
@@ -85,35 +106,19 @@ class CellNodes(httpx.AsyncBaseTransport):
         if self.current == node:
             self.current = (node + 1) % len(self._bases)
 
-    def _said(self, error: httpx.TransportError, node: int, asked: int) -> str:
-        if len(self._bases) == 1:
-            return str(error)
-        return f"{error} at {self._bases[node]}, {asked} of {len(self._bases)} nodes asked".lstrip()
-
-    async def _ask(
-        self, way: httpx.AsyncBaseTransport, node: int, request: httpx.Request, seconds: float
-    ) -> httpx.Response:
-        """One node's answer, whole: one that breaks off is none."""
-        base = self._bases[node]
-        url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + request.url.raw_path)
-        headers = httpx.Headers(request.headers)
-        headers["host"] = url.netloc.decode("ascii")
-        limits = dict.fromkeys(("read", "write", "pool"), seconds)
-        extensions = {**request.extensions, "timeout": {"connect": min(CONNECT_SECONDS, seconds), **limits}}
-        sent = httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
-        try:
-            async with asyncio.timeout(seconds):
-                answer = await way.handle_async_request(sent)
-                try:
-                    body = b"".join([part async for part in answer.aiter_raw()])
-                finally:
-                    await answer.aclose()
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(f"no answer within {seconds:.1f} s") from error
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body))
+    def _failure(self, error: Exception, seconds: float, node: int, asked: int) -> httpx.TransportError:
+        """What is raised; of several nodes it says which was asked last."""
+        kind: type[httpx.TransportError] = httpx.ReadTimeout
+        said = f"no answer within {seconds:.1f} s"
+        if isinstance(error, httpx.TransportError):
+            kind, said = type(error), str(error)
+        if len(self._bases) > 1:
+            said = f"{said} at {self._bases[node]}, {asked} of {len(self._bases)} nodes asked".lstrip()
+        return kind(said)
 
 
-def _base(url: str) -> httpx.URL:
-    """The URL with the database's own port where it names none."""
+def _base(url: str) -> str:
+    """The URL with the database's own port where it names none, and without a slash at its end."""
     parsed = httpx.URL(url)
-    return parsed.copy_with(port=DEFAULT_PORT) if urlsplit(url).port is None else parsed
+    whole = parsed.copy_with(port=DEFAULT_PORT) if urlsplit(url).port is None else parsed
+    return str(whole).rstrip("/")

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from searchops.adapters.cell_connections import ANY_NODE
-from searchops.api.observed import CellContents, CellIdentity, CellLoad, CollectionOutline, StrictMode
+from searchops.adapters.cell_requests import ask_raw, path_of
+from searchops.adapters.qdrant_shapes import collection_state, read_strict
+from searchops.api.observed import CellContents, CellIdentity, CellLoad, CollectionOutline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from searchops.adapters.cell_connections import Connection
-    from searchops.api.observed import CellRegistration
+    from searchops.api.observed import CellRegistration, CollectionState
 
 MARKER = "searchops-cell"
 _POINTS = re.compile(r'^collection_points\{id="([^"]*)"\} ([0-9.e+]+)$')
@@ -42,6 +43,21 @@ async def aliases(connection: Connection, cell: CellRegistration) -> dict[str, s
     """Every alias and the collection that it points to."""
     answer = await _get(connection, cell, "/aliases")
     return {item["alias_name"]: item["collection_name"] for item in answer["result"]["aliases"]}
+
+
+async def aliases_of(connection: Connection, cell: CellRegistration, collection: str) -> frozenset[str]:
+    """The aliases of one collection."""
+    answer = await _get(connection, cell, path_of(collection, "/aliases"))
+    return frozenset(item["alias_name"] for item in answer["result"]["aliases"])
+
+
+async def collection(connection: Connection, cell: CellRegistration, name: str) -> CollectionState:
+    """One collection with its payload indexes."""
+    answer = await _get(connection, cell, path_of(name))
+    try:
+        return collection_state(name, answer["result"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResponseHandlingException(ValueError(f"its description has another form: {error!r}")) from error
 
 
 async def identity(connection: Connection, cell: CellRegistration) -> CellIdentity:
@@ -84,7 +100,7 @@ def _contents(
 
 async def load(connection: Connection, cell: CellRegistration) -> CellLoad:
     """Points by collection and what binds the process, from the server's metrics."""
-    text = await _text(connection, cell, "/metrics")
+    text = (await ask_raw(connection, cell, "GET", "/metrics")).decode(errors="replace")
     points: dict[str, int] = {}
     gauges: dict[str, float] = {}
     for line in text.splitlines():
@@ -114,19 +130,8 @@ def outline(name: str, config: Mapping[str, Any]) -> CollectionOutline:
         sparse=frozenset(sparse),
         shards=params.get("shard_number") or 1,
         replicas=params.get("replication_factor") or 1,
-        strict=None if strict is None else _strict(strict),
+        strict=None if strict is None else read_strict(strict),
         metadata={key: value for key, value in metadata.items() if isinstance(value, str)},
-    )
-
-
-def _strict(said: Mapping[str, Any]) -> StrictMode:
-    return StrictMode(
-        max_points=said.get("max_points_count") or 0,
-        max_vector_bytes=said.get("max_collection_vector_size_bytes") or 0,
-        reads_per_minute=said.get("read_rate_limit") or 0,
-        writes_per_minute=said.get("write_rate_limit") or 0,
-        upsert_batch=said.get("upsert_max_batchsize") or 0,
-        query_limit=said.get("max_query_limit") or 0,
     )
 
 
@@ -153,21 +158,9 @@ def _percent(gauges: Mapping[str, float], used: str, limit: str) -> int | None:
 
 
 async def _get(connection: Connection, cell: CellRegistration, path: str) -> dict[str, Any]:
-    text = await _text(connection, cell, path)
+    text = await ask_raw(connection, cell, "GET", path)
     try:
         found: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise ResponseHandlingException(error) from error
     return found
-
-
-async def _text(connection: Connection, cell: CellRegistration, path: str) -> str:
-    headers = {"api-key": cell.api_key} if cell.api_key else {}
-    try:
-        answer = await connection.nodes.handle_async_request(httpx.Request("GET", ANY_NODE + path, headers=headers))
-        content = await answer.aread()
-    except httpx.TransportError as error:
-        raise ResponseHandlingException(error) from error
-    if answer.status_code != 200:
-        raise UnexpectedResponse(answer.status_code, answer.reason_phrase, content, answer.headers)
-    return content.decode(errors="replace")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -65,6 +66,10 @@ class KubeApi:
             raise Terminal(
                 "InvalidSettings", f"no way to the API server: {error}; set KUBECONFIG or run in a Pod"
             ) from error
+        made: Any = configuration
+        # Else aiohttp reads the proxies and a .netrc anew at each request, the file in a thread.
+        made.client_session_kwargs = {"trust_env": False}
+        made.proxy = made.proxy or _proxy_of(made.host)
         return cls(client.ApiClient(configuration), timeout=timeout)
 
     async def close(self) -> None:
@@ -135,17 +140,16 @@ class KubeApi:
         accept = "application/json"
         if metadata_only:
             accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        headers = {"Accept": accept, "Content-Type": content_type}
-        url = f"{path}?{urlencode(query)}" if query else path
-        prepared = await self._api.param_serialize(
-            method,
-            url,
-            header_params=headers,
-            body=dict(body) if body is not None else None,
-            auth_settings=["BearerToken"],
-        )
+        headers = {**self._api.default_headers, "Accept": accept, "Content-Type": content_type}
+        configuration = self._api.configuration
+        token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["authorization"] = token
+        url = f"{configuration.host}{path}?{urlencode(query)}" if query else f"{configuration.host}{path}"
         try:
-            response = await self._api.call_api(*prepared, _request_timeout=self._timeout)
+            response = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=self._timeout
+            )
             data = await response.read()
         except client.ApiException as error:
             raise _translate(error.status or 0, error.body or error.reason or "", method, path) from error
@@ -158,6 +162,12 @@ class KubeApi:
             raise _translate(response.status, data, method, path, response.headers.get("Retry-After"))
         answer: dict[str, Any] = json.loads(data) if data else {}
         return answer
+
+
+def _proxy_of(host: str) -> str | None:
+    """The environment's proxy for the API server, or None."""
+    parts = urlsplit(host)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 class NamespaceEnding(Terminal):

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
-from qdrant_client.context_headers import async_headers as headers
 
 from searchops.adapters import cell_reads
 from searchops.adapters.cell_connections import CellConnections
+from searchops.adapters.cell_requests import ask, path_of
 from searchops.adapters.cell_surveys import Effect, Surveys
 from searchops.adapters.cell_writes import CellWrites
 from searchops.adapters.qdrant_errors import Missing, translated
 from searchops.adapters.qdrant_recall import measure
-from searchops.adapters.qdrant_shapes import collection_state, dense_params, same_owner, sparse_params, strict_config
+from searchops.adapters.qdrant_shapes import new_collection, same_owner, strict_config
 from searchops.api.observed import CellState, SearchProbe
 from searchops.api.retrieval import DELETED_KEY, MISSED_KEY
 from searchops.runtime.errors import NotReady, Terminal, Transient, describe
@@ -45,6 +45,7 @@ SILENT_SECONDS = 3.0
 """How long a cell that did not answer is taken for silent before it is asked again."""
 VERSION_SECONDS = 60.0
 PROBE_LIMIT = 1
+ALIASES = "/collections/aliases"
 TENANT_TOKEN = "It is the tenant's token that is refused; apiKey in the cell's Secret was not asked with."  # noqa: S105
 
 
@@ -158,13 +159,12 @@ class QdrantCells:
 
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
         """One collection, or None on 404."""
-        client = self._connections.get(cell).client
+        connection = self._connections.get(cell)
         try:
             async with translated(cell.name, f"describe {collection}"):
-                info = await client.get_collection(collection)
+                return await cell_reads.collection(connection, cell, collection)
         except Missing:
             return None
-        return collection_state(collection, info)
 
     async def count(
         self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
@@ -191,11 +191,12 @@ class QdrantCells:
         """A real sparse query through the alias with the tenant's own token."""
         if not all("!" <= char <= "~" for char in token):
             return SearchProbe(False, f"the token for {alias} holds characters that no HTTP header may")
-        query = models.SparseVector(indices=[1], values=[1.0])
+        query = {"indices": [1], "values": [1.0]}
+        body = {"query": query, "using": vector, "limit": PROBE_LIMIT, "with_payload": False}
         try:
-            client = self._connections.get(cell).client
-            async with translated(cell.name, f"search {alias}", refused=TENANT_TOKEN), headers({"api-key": token}):
-                await client.query_points(alias, query=query, using=vector, limit=PROBE_LIMIT, with_payload=False)
+            connection, path = self._connections.get(cell), path_of(alias, "/points/query")
+            async with translated(cell.name, f"search {alias}", refused=TENANT_TOKEN):
+                await ask(connection, cell, "POST", path, body, credential=token)
         except (Transient, NotReady, Terminal) as error:
             return SearchProbe(False, error.message)
         return SearchProbe(True)
@@ -223,22 +224,10 @@ class QdrantCells:
 
     async def create_collection(self, cell: CellRegistration, design: CollectionDesign) -> None:
         """Create with vectors, strict mode and metadata; an existing one with the same owner is success."""
-        client = self._connections.get(cell).client
-        wanted = dict(design.metadata)
+        connection, wanted = self._connections.get(cell), dict(design.metadata)
 
         async def create() -> None:
-            await client.create_collection(
-                design.name,
-                vectors_config={name: dense_params(dimension) for name, dimension in design.dense},
-                sparse_vectors_config={name: sparse_params() for name in design.sparse},
-                shard_number=design.shards,
-                replication_factor=design.replicas,
-                on_disk_payload=True,
-                optimizers_config=models.OptimizersConfigDiff(default_segment_number=1),
-                wal_config=models.WalConfigDiff(wal_capacity_mb=4),
-                strict_mode_config=strict_config(design.strict),
-                metadata=wanted,
-            )
+            await ask(connection, cell, "PUT", path_of(design.name), new_collection(design))
 
         async def done() -> bool:
             found = await self.describe(cell, design.name)
@@ -248,11 +237,11 @@ class QdrantCells:
 
     async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
         """Payload index on a field."""
-        client = self._connections.get(cell).client
+        connection, path = self._connections.get(cell), path_of(collection, "/index?wait=true")
 
         async def create() -> None:
             self._index_writes[cell.name] = self._index_writes.get(cell.name, 0) + 1
-            await client.create_payload_index(collection, field, models.PayloadSchemaType(kind), wait=True)
+            await ask(connection, cell, "PUT", path, {"field_name": field, "field_schema": kind})
 
         async def done() -> bool:
             found = await self.describe(cell, collection)
@@ -262,30 +251,33 @@ class QdrantCells:
 
     async def point_alias(self, cell: CellRegistration, alias: str, collection: str) -> None:
         """Create or move one alias, one action a request (several are not all-or-nothing), and read it back."""
-        client = self._connections.get(cell).client
-        action = models.CreateAliasOperation(
-            create_alias=models.CreateAlias(collection_name=collection, alias_name=alias)
-        )
+        connection = self._connections.get(cell)
+        action = {"create_alias": {"collection_name": collection, "alias_name": alias}}
 
         async def move() -> None:
-            await client.update_collection_aliases([action])
+            await ask(connection, cell, "POST", ALIASES, {"actions": [action]})
 
         async def done() -> bool:
-            return await self._alias(cell, alias) == collection
+            try:
+                async with translated(cell.name, f"read aliases of {collection}"):
+                    return alias in await cell_reads.aliases_of(connection, cell, collection)
+            except Missing:
+                return False
 
         effect = Effect(alias=(alias, collection))
         await self.writes.act(cell, f"point {alias} to {collection}", move, done, effect, verify=True)
 
     async def remove_alias(self, cell: CellRegistration, alias: str) -> None:
         """Remove an alias; a missing one is success."""
-        client = self._connections.get(cell).client
-        action = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+        connection = self._connections.get(cell)
+        action = {"delete_alias": {"alias_name": alias}}
 
         async def remove() -> None:
-            await client.update_collection_aliases([action])
+            await ask(connection, cell, "POST", ALIASES, {"actions": [action]})
 
         async def done() -> bool:
-            return await self._alias(cell, alias) is None
+            async with translated(cell.name, "read aliases"):
+                return alias not in await cell_reads.aliases(connection, cell)
 
         await self.writes.act(cell, f"remove alias {alias}", remove, done, Effect(alias=(alias, None)))
 
@@ -293,14 +285,13 @@ class QdrantCells:
         self, cell: CellRegistration, collection: str, metadata: Mapping[str, str | None], strict: StrictMode | None
     ) -> None:
         """One PATCH, read back: flat keys whole, None removes."""
-        client = self._connections.get(cell).client
+        connection = self._connections.get(cell)
+        body: dict[str, Any] = {"metadata": dict(metadata)} if metadata else {}
+        if strict is not None:
+            body["strict_mode_config"] = strict_config(strict)
 
         async def patch() -> None:
-            await client.update_collection(
-                collection,
-                metadata=dict(metadata) or None,
-                strict_mode_config=strict_config(strict) if strict is not None else None,
-            )
+            await ask(connection, cell, "PATCH", path_of(collection), body)
 
         async def done() -> bool:
             found = await self.describe(cell, collection)
@@ -365,11 +356,3 @@ class QdrantCells:
             NotReady: the cell has no address, or a certificate that cannot be read.
         """
         return self._connections.get(cell)
-
-    # -- within ------------------------------------------------------------------------------------------------
-
-    async def _alias(self, cell: CellRegistration, alias: str) -> str | None:
-        client = self._connections.get(cell).client
-        async with translated(cell.name, "read aliases"):
-            found = (await client.get_aliases()).aliases
-        return next((item.collection_name for item in found if item.alias_name == alias), None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
+from searchops.adapters.cell_requests import ask, path_of
 from searchops.adapters.cell_surveys import Effect
 from searchops.adapters.qdrant_errors import Missing, translated
 from searchops.api.observed import CellIdentity, RegisterState, TokenGrant
@@ -127,11 +128,11 @@ class QdrantTokens:
 
     async def grant(self, cell: CellRegistration, collection: str, grants: Sequence[TokenGrant]) -> None:
         """One request, read back: a token that is signed for a value must find it."""
-        client = self._cells.connection(cell).client
-        points = [models.PointStruct(id=grant.id, vector={}, payload=_payload(grant)) for grant in grants]
+        connection, path = self._cells.connection(cell), path_of(collection, "/points?wait=true")
+        points = [{"id": grant.id, "vector": {}, "payload": _payload(grant)} for grant in grants]
 
         async def put() -> None:
-            await client.upsert(collection, points, wait=True)
+            await ask(connection, cell, "PUT", path, {"points": points})
 
         async def done() -> bool:
             found = await self._points(cell, collection, [grant.id for grant in grants])
@@ -159,13 +160,14 @@ class QdrantTokens:
             self._known.pop(cell.name, None)
 
     async def _points(self, cell: CellRegistration, collection: str, ids: Sequence[str]) -> list[TokenGrant]:
-        client = self._cells.connection(cell).client
+        connection, path = self._cells.connection(cell), path_of(collection, "/points")
+        body = {"ids": list(ids), "with_payload": True, "with_vector": False}
         try:
             async with translated(cell.name, f"read back {collection}"):
-                found = await client.retrieve(collection, list(ids), with_payload=True)
+                found = await ask(connection, cell, "POST", path, body)
         except Missing:
             return []
-        return [_grant(str(point.id), point.payload or {}) for point in found]
+        return [_grant(str(point["id"]), point.get("payload") or {}) for point in found]
 
     async def _written(self, cell: CellRegistration, what: str, act: Any, done: Any) -> None:
         try:

@@ -1,10 +1,12 @@
-"""Reads of cells over aiohttp: the same answers and the same exceptions as over httpx's own transport."""
+"""Requests to cells over aiohttp: the same answers and the same exceptions as over httpx's own transport."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import ssl
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import httpx
@@ -101,3 +103,40 @@ async def test_failures_are_those_of_httpx(transport: AiohttpTransport, server: 
             await client.get(str(server.make_url("/breaks-off")))
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://127.0.0.1:{unused_port()}/")
+
+
+@dataclass
+class Goodbye:
+    """Answers the first request of each connection, and hangs up at the second without a word."""
+
+    requests: list[str] = field(default_factory=list)
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            for answer in (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""):
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head.split(b" ", 1)[0].decode())
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize(("once", "sent"), [(True, 1), (False, 2)])
+async def test_a_request_that_is_to_be_sent_once_is_not_sent_again_by_the_library(once: bool, sent: int) -> None:
+    """The second request goes over a kept connection; nobody knows whether the server acted before it hung up."""
+    goodbye = Goodbye()
+    server = await asyncio.start_server(goodbye, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    transport = AiohttpTransport(ssl.create_default_context(), once=once)
+    try:
+        await transport.ask("PUT", url, [], b"")
+        if once:
+            with pytest.raises(httpx.ReadError):
+                await transport.ask("PUT", url, [], b"")
+        else:
+            await transport.ask("PUT", url, [], b"")
+    finally:
+        await transport.aclose()
+        server.close()
+        await server.wait_closed()
+    assert goodbye.requests == ["PUT"] * (1 + sent)
