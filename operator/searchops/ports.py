@@ -188,9 +188,10 @@ class AccessSecrets(Protocol):
         owner: Mapping[str, str],
         data: Mapping[str, str],
         annotations: Mapping[str, str],
-    ) -> None:
+    ) -> AccessSecretState:
         """Create or replace a Secret of ours, or of a former tenant of the same name (annotation searchops.dev/tenant).
 
+        Returns what the API server says is there now.
         One that is not ours raises Terminal, one that was changed Conflict.
         """
         ...

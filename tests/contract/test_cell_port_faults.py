@@ -272,7 +272,7 @@ async def test_a_create_that_timed_out_over_a_strangers_collection_is_not_ours(s
 async def test_an_alias_that_did_not_move_is_not_believed(scene: Scene) -> None:
     """The server answered 200 and the read shows the old target: another writer, or a node that lags."""
     await prepare(scene, "alias")
-    await scene.double.inject({"method": "GET", "path": f"/collections/{scene.name}/aliases", "status": 503})
+    await scene.double.inject({"method": "GET", "path": "/collections/.*/aliases", "status": 503})
     with pytest.raises(Transient, match="answered 503 to read aliases of"):
         await point(scene)
     assert await pointed(scene), "moved, but unknown until it was read"

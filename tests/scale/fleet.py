@@ -174,19 +174,21 @@ class Secrets:
         owner: Mapping[str, str],
         data: Mapping[str, str],
         annotations: Mapping[str, str],
-    ) -> None:
+    ) -> AccessSecretState:
         self.writes += 1
         await asyncio.sleep(0)
-        self.held[namespace, name] = AccessSecretState(
+        made = self.held[namespace, name] = AccessSecretState(
             name,
             ACCESS_SECRET_TYPE,
             owner["uid"],
             annotations["searchops.dev/inputs-digest"],
             annotations["searchops.dev/renew-at"],
             data["token"],
-            annotations["searchops.dev/token-id"],
-            annotations["searchops.dev/key-id"],
+            tenant=annotations["searchops.dev/tenant"],
+            token_id=annotations["searchops.dev/token-id"],
+            key_id=annotations["searchops.dev/key-id"],
         )
+        return made
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
         del owner_uid

@@ -40,8 +40,11 @@ class KubeAccessSecrets:
         owner: Mapping[str, str],
         data: Mapping[str, str],
         annotations: Mapping[str, str],
-    ) -> None:
+    ) -> AccessSecretState:
         """Create, or patch one whose type and owner are ours, or were a former tenant's of the same name.
+
+        Returns:
+            What the API server has answered: the object as it is now.
 
         Raises:
             Terminal: the name is taken by something that is not ours.
@@ -55,7 +58,7 @@ class KubeAccessSecrets:
         content = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
         body = {"apiVersion": "v1", "kind": "Secret", "type": ACCESS_SECRET_TYPE, "metadata": metadata, "data": content}
         try:
-            await self._api.create(_path(namespace), body)
+            return _state(await self._api.create(_path(namespace), body))
         except AlreadyExists as error:
             found = await self._api.get(_path(namespace, name))
             if found is None:
@@ -66,7 +69,8 @@ class KubeAccessSecrets:
                     f"Secret {namespace}/{name} is not ours (type {found.get('type')}); choose another name",
                 ) from error
             seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
-            await self._api.patch(_path(namespace, name), {"metadata": {**metadata, **seen}, "data": content})
+            patch = {"metadata": {**metadata, **seen}, "data": content}
+            return _state(await self._api.patch(_path(namespace, name), patch))
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
         """Delete only where type and owner are ours.

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from searchops.api.meta import API_VERSION, format_time
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.controllers.irreversible import irreversible
+from searchops.controllers.pass_reads import PassReads
 from searchops.controllers.tenant_backups import BackupFacts
 from searchops.controllers.tenant_gather import TenantGatherer, TenantPorts
 from searchops.controllers.tenant_lanes import Lanes
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from searchops.api.observed import CellRegistration
+    from searchops.api.observed import AccessSecretState, CellRegistration
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.controllers.tenant_backups import BackupRecords
@@ -42,6 +43,8 @@ __all__ = ["TenantController", "TenantPorts"]
 
 logger = logging.getLogger(__name__)
 
+MORE_ROUNDS = 4
+"""Rounds of one pass after its first; a plan that never comes to an end goes back to the queue."""
 NOT_DDL = (
     act.AddFinalizer,
     act.RemoveFinalizer,
@@ -53,6 +56,7 @@ NOT_DDL = (
     act.CreateReindexJob,
     act.DeleteReindexJob,
 )
+OF_REGISTER = (act.PrepareRegister, act.GrantTokens, act.RevokeTokens)
 
 
 class TenantController:
@@ -89,7 +93,9 @@ class TenantController:
         self._lanes = Lanes(dependencies)
         self._clock = clock
         self._lease_left = lease_left
-        self._gatherer = TenantGatherer(ports, settings, models=models, reindexes=reindexes, clock=clock)
+        self._gatherer = TenantGatherer(
+            ports, settings, tenants=tenants, models=models, reindexes=reindexes, clock=clock
+        )
         self._backups = BackupFacts(ports.cells, ports.directory, settings, records)
 
     async def reconcile(self, key: Key) -> Result:
@@ -157,37 +163,52 @@ class TenantController:
     # -- apply -------------------------------------------------------------------------------------------------
 
     async def _pass(self, cached: CachedObject, tenant: SearchTenant) -> TenantPlan:
+        """Rounds until one has nothing more to do at once; a change of the object meanwhile ends them.
+
+        What a round made is seen by the next one, which would otherwise be a pass of its own that reads it all again.
+        """
+        reads = PassReads(self._ports.cells, self._ports.secrets)
+        plan = await self._round(cached, tenant, reads)
+        for _ in range(MORE_ROUNDS):
+            if not _goes_on(plan) or self._tenants.get(cached.key) is not cached:
+                break
+            plan = await self._round(cached, tenant, reads)
+        return plan
+
+    async def _round(self, cached: CachedObject, tenant: SearchTenant, reads: PassReads) -> TenantPlan:
         """Gather, plan and apply; the cell's one DDL slot is held over all of the actions.
 
-        A pass that is expected to write takes the slot before it reads, so that what it waits for is not read twice.
+        A round that is expected to write takes the slot before it reads, so that what it waits for is not read twice.
         """
         key, cell = cached.key, planner.cell_of(tenant)
         if cell is not None and self._lanes.writes_first(key, cell, provisioned=tenant.status.collection is not None):
             async with self._lanes.writing(key, cell) as held:
                 held.judges = False
-                facts, plan = await self._decide(tenant)
+                facts, plan = await self._decide(tenant, reads)
                 held.judges = _has_ddl(plan)
-                await self._apply(cached, tenant, facts, plan)
+                await self._apply(cached, tenant, facts, plan, reads)
             self._lanes.wrote(key, whole=True)
             return plan
         async with self._lanes.reading(cell):
-            facts, plan = await self._decide(tenant)
+            facts, plan = await self._decide(tenant, reads)
         if facts.cell is not None and _has_ddl(plan):
             async with self._lanes.writing(key, facts.cell.name):
                 self._lanes.wrote(key, whole=False)
-                await self._apply(cached, tenant, facts, plan)
+                await self._apply(cached, tenant, facts, plan, reads)
                 self._lanes.wrote(key, whole=True)
         else:
-            await self._apply(cached, tenant, facts, plan)
+            await self._apply(cached, tenant, facts, plan, reads)
         return plan
 
-    async def _decide(self, tenant: SearchTenant) -> tuple[TenantFacts, TenantPlan]:
-        facts = await self._backups.added(tenant, await self._gatherer.gather(tenant))
+    async def _decide(self, tenant: SearchTenant, reads: PassReads) -> tuple[TenantFacts, TenantPlan]:
+        facts = await self._backups.added(tenant, await self._gatherer.gather(tenant, reads))
         return facts, planner.plan_tenant(tenant, facts, self._settings, self._clock())
 
-    async def _apply(self, cached: CachedObject, tenant: SearchTenant, facts: TenantFacts, plan: TenantPlan) -> None:
+    async def _apply(
+        self, cached: CachedObject, tenant: SearchTenant, facts: TenantFacts, plan: TenantPlan, reads: PassReads
+    ) -> None:
         owner = planner.owner_of(tenant, facts, self._settings)
-        await self._apply_each(cached, tenant, facts, owner, plan.actions)
+        await self._apply_each(cached, tenant, facts, owner, plan.actions, reads)
 
     async def _apply_each(
         self,
@@ -196,6 +217,7 @@ class TenantController:
         facts: TenantFacts,
         owner: Owner,
         actions: tuple[TenantAction, ...],
+        reads: PassReads,
     ) -> None:
         for action in actions:
             match action:
@@ -210,14 +232,17 @@ class TenantController:
                 case act.EmitEvent(reason=reason, message=message, warning=warning):
                     self._ports.events.record(_reference(cached), reason, message, warning=warning)
                 case act.WriteAccessSecret():
-                    await self._write_secret(facts, owner, action)
+                    reads.wrote_secret(await self._write_secret(facts, owner, action))
                 case act.DeleteAccessSecret(name=name):
+                    reads.removed_secret(name)
                     await self._ports.secrets.delete(owner.namespace, name, owner_uid=owner.uid)
                 case act.CreateReindexJob():
                     await self._ports.reindex_jobs.create(owner.namespace, _reindex_body(tenant, action))
                 case act.DeleteReindexJob(name=name):
                     await self._ports.reindex_jobs.delete(owner.namespace, name, known_uid=owner.uid)
                 case _:
+                    if not isinstance(action, OF_REGISTER):
+                        reads.wrote_cell()
                     await self._ddl(facts, action)
 
     async def _ddl(self, facts: TenantFacts, action: TenantAction) -> None:
@@ -264,7 +289,7 @@ class TenantController:
             case act.RevokeTokens(ids=ids):
                 await register.revoke(cell, name, ids)
 
-    async def _write_secret(self, facts: TenantFacts, owner: Owner, action: act.WriteAccessSecret) -> None:
+    async def _write_secret(self, facts: TenantFacts, owner: Owner, action: act.WriteAccessSecret) -> AccessSecretState:
         assert facts.cell is not None  # noqa: S101 - access is planned on a cell that answered
         cell, entry, now = facts.cell.registration, action.entry, self._clock()
         signing, lifetime = facts.signing or cell, self._settings.token_lifetime
@@ -288,9 +313,16 @@ class TenantController:
             "searchops.dev/key-id": key_id(signing.api_key),
             "searchops.dev/tenant": owner.name,
         }
-        await self._ports.secrets.write(
+        return await self._ports.secrets.write(
             owner.namespace, entry.secret_name, owner={"uid": owner.uid}, data=data, annotations=annotations
         )
+
+
+def _goes_on(plan: TenantPlan) -> bool:
+    """Whether the next round finds something to do at once; a write of the object itself comes back by the watch."""
+    own = (act.AddFinalizer, act.RemoveFinalizer)
+    at_once = plan.status is None and plan.requeue_after == 0.0
+    return at_once and bool(plan.actions) and not any(isinstance(action, own) for action in plan.actions)
 
 
 def _has_ddl(plan: TenantPlan) -> bool:

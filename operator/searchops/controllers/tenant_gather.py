@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import count
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CellRegistration, RegisterState, TokenGrant
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
+    from searchops.controllers.pass_reads import PassReads
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
     from searchops.ports import (
@@ -82,24 +82,24 @@ class TenantGatherer:
         ports: TenantPorts,
         settings: TenantSettings,
         *,
+        tenants: ObjectCache[SearchTenant],
         models: ObjectCache[EmbeddingModel],
         reindexes: ObjectCache[ReindexJob],
         clock: Callable[[], datetime],
     ) -> None:
         self._ports = ports
         self._settings = settings
+        self._tenants = tenants
         self._models = models
         self._reindexes = reindexes
         self._clock = clock
         self._grants = Grants()
         self._generations = Generations()
         self._namespace_uids: dict[str, tuple[str, int]] = {}
-        self._first_seen: dict[Key, tuple[str, int]] = {}
-        self._ticks = count(1)
         self._cluster_uid = ""
 
-    async def gather(self, tenant: SearchTenant) -> TenantFacts:
-        """Every read of a pass."""
+    async def gather(self, tenant: SearchTenant, reads: PassReads) -> TenantFacts:
+        """Every read of a round; what the rounds before it of the same pass have read or made is in `reads`."""
         identity = CellIdentity(self._settings.fleet, "", await self._cluster())
         namespace_uid = await self._namespace_uid(tenant)
         directory = self._ports.directory.cells()
@@ -109,11 +109,11 @@ class TenantGatherer:
         if claimed is None:
             states = await self._every(directory)
             own = Key(tenant.metadata.namespace, tenant.metadata.name)
-            held = await self._held(tenant, states)
+            held = await self._held(tenant, states, reads)
             return replace(facts, cells=states, held=held, grants=self._grants.counted(own, states))
         registration = directory.get(claimed)
         if registration is None and tenant.metadata.deletion_timestamp is not None:
-            return replace(facts, secrets=await self._secrets(tenant, None))
+            return replace(facts, secrets=await self._secrets(tenant, None, reads))
         if registration is None:
             return facts
         state = await self._ports.cells.survey(registration)
@@ -122,7 +122,7 @@ class TenantGatherer:
             return facts  # nothing is decided while it is silent, so nothing more is asked of the API server
         own = Key(tenant.metadata.namespace, tenant.metadata.name)
         register = await self._register(tenant, registration, state)
-        secrets = await self._secrets(tenant, register)
+        secrets = await self._secrets(tenant, register, reads)
         self._ports.keys.saw(own, claimed, [item.key_id for item in secrets.values() if _is_ours(tenant, item)])
         facts = replace(
             facts,
@@ -135,7 +135,7 @@ class TenantGatherer:
         if not state.reachable:
             return facts
         owner = planner.owner_of(tenant, facts, self._settings)
-        collections = await self._collections(registration, state, owner.alias, adoption_of(tenant))
+        collections = await self._collections(registration, state, owner.alias, adoption_of(tenant), reads)
         register = await self._with_former(registration, register, owner, collections)
         facts = replace(facts, collections=collections, register=register)
         current = next((item for item in collections if item.name == state.aliases.get(owner.alias)), None)
@@ -152,7 +152,6 @@ class TenantGatherer:
     def forget(self, key: Key) -> None:
         """The tenant is gone."""
         self._grants.forget(key)
-        self._first_seen.pop(key, None)
         self._ports.keys.forget(key)
 
     async def _every(self, directory: Mapping[str, CellRegistration]) -> tuple[CellState, ...]:
@@ -170,17 +169,17 @@ class TenantGatherer:
         return self._cluster_uid
 
     async def _namespace_uid(self, tenant: SearchTenant) -> str:
-        """Read once after a tenant was first seen: no object outlives its namespace, whatever two clocks say."""
-        key, uid = Key(tenant.metadata.namespace, tenant.metadata.name), tenant.metadata.uid
-        seen = self._first_seen.get(key)
-        if seen is None or seen[0] != uid:
-            seen = self._first_seen[key] = uid, next(self._ticks)
-        found = self._namespace_uids.get(key.namespace)
-        if found is not None and found[1] > seen[1]:
+        """Read once after a tenant has arrived: no object outlives its namespace, whatever two clocks say.
+
+        One read thus serves every tenant that the watch had shown before it.
+        """
+        name = tenant.metadata.namespace
+        found = self._namespace_uids.get(name)
+        if found is not None and self._tenants.arrival(Key(name, tenant.metadata.name)) <= found[1]:
             return found[0]
-        asked = next(self._ticks)
-        answer = await self._ports.objects.namespace_uid(key.namespace)
-        self._namespace_uids[key.namespace] = answer, asked
+        arrived = self._tenants.arrivals
+        answer = await self._ports.objects.namespace_uid(name)
+        self._namespace_uids[name] = answer, arrived
         return answer
 
     def _model(self, name: str) -> EmbeddingModel | None:
@@ -198,20 +197,20 @@ class TenantGatherer:
             return None
 
     async def _held(
-        self, tenant: SearchTenant, states: tuple[CellState, ...]
+        self, tenant: SearchTenant, states: tuple[CellState, ...], reads: PassReads
     ) -> dict[str, tuple[CollectionState, ...]]:
         """What stands under the tenant's name in any cell: looked at before it is placed."""
         alias = alias_name(self._settings.fleet, tenant.metadata.namespace, tenant.metadata.name)
         found = {}
         for state in states:
             if state.reachable:
-                items = await self._collections(state.registration, state, alias, adoption_of(tenant))
+                items = await self._collections(state.registration, state, alias, adoption_of(tenant), reads)
                 if items:
                     found[state.name] = items
         return found
 
     async def _collections(
-        self, cell: CellRegistration, state: CellState, alias: str, adopts: str | None
+        self, cell: CellRegistration, state: CellState, alias: str, adopts: str | None, reads: PassReads
     ) -> tuple[CollectionState, ...]:
         """Every generation, what the tenant's names point to, and what it would adopt or has adopted."""
         names = list(self._generations.of(state, alias))
@@ -220,7 +219,7 @@ class TenantGatherer:
         for target in targets:
             if target is not None and target not in names:
                 names.append(target)
-        found = [await self._ports.cells.describe(cell, name) for name in names]
+        found = [await reads.collection(cell, name) for name in names]
         return tuple(item for item in found if item is not None)
 
     async def _lacking(
@@ -284,12 +283,14 @@ class TenantGatherer:
             former += found.grants
         return replace(register, former=tuple(former))
 
-    async def _secrets(self, tenant: SearchTenant, register: RegisterState | None) -> dict[str, AccessSecretState]:
+    async def _secrets(
+        self, tenant: SearchTenant, register: RegisterState | None, reads: PassReads
+    ) -> dict[str, AccessSecretState]:
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
         names |= {grant.secret for grant in register.grants} if register is not None else set()
         found = {}
         for name in sorted(names):
-            secret = await self._ports.secrets.read(tenant.metadata.namespace, name)
+            secret = await reads.secret(tenant.metadata.namespace, name)
             if secret is not None:
                 found[name] = secret
         return found

@@ -136,6 +136,9 @@ class ObjectCache(Generic[T]):
         parse: makes the typed object out of the raw one; it runs at each `typed`, so that objects are kept once.
         guard_seconds: how long the guard waits for the watch before it asks for a live read.
         now: monotonic seconds.
+
+    Attributes:
+        arrivals: how many objects have come in so far.
     """
 
     def __init__(
@@ -153,6 +156,8 @@ class ObjectCache(Generic[T]):
         self._objects: dict[Key, CachedObject] = {}
         self._notes: dict[Key, _Note] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._arrived: dict[Key, int] = {}
+        self.arrivals = 0
         self._indices: dict[str, _Index] = {}
         self._listeners: list[Callable[[Change, CachedObject], None]] = []
 
@@ -170,6 +175,13 @@ class ObjectCache(Generic[T]):
     def list(self) -> list[CachedObject]:
         """Every object."""
         return list(self._objects.values())
+
+    def arrival(self, key: Key) -> int:
+        """The number that `arrivals` had when this very object, by its uid, came in; beyond all where it is not here.
+
+        What is read after it was taken is read while the object was known to be there, or later.
+        """
+        return self._arrived.get(key, self.arrivals + 1)
 
     def keys(self) -> builtins.list[Key]:
         """Every key."""
@@ -236,6 +248,9 @@ class ObjectCache(Generic[T]):
             return Change.OUTDATED
         if cached is not None and cached.uid != seen.uid:
             self._remove(cached)
+        if cached is None or cached.uid != seen.uid:
+            self.arrivals += 1
+            self._arrived[seen.key] = self.arrivals
         self._objects[seen.key] = seen
         for index in self._indices.values():
             index.put(seen)
@@ -253,6 +268,7 @@ class ObjectCache(Generic[T]):
 
     def _remove(self, cached: CachedObject) -> None:
         del self._objects[cached.key]
+        del self._arrived[cached.key]
         self._notes.pop(cached.key, None)
         for index in self._indices.values():
             index.discard(cached.key)

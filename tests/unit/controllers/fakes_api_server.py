@@ -169,8 +169,8 @@ class FakeSecrets:
         owner: Mapping[str, str],
         data: Mapping[str, str],
         annotations: Mapping[str, str],
-    ) -> None:
-        def act() -> None:
+    ) -> AccessSecretState:
+        def act() -> AccessSecretState:
             key = Key(namespace, name)
             there = self.secrets.get(key)
             tenant = annotations["searchops.dev/tenant"]
@@ -190,8 +190,9 @@ class FakeSecrets:
                 annotations["searchops.dev/token-id"],
                 annotations["searchops.dev/key-id"],
             )
+            return self.secrets[key]
 
-        self._faults.through("write Secret", act)
+        return self._faults.through("write Secret", act)
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:
         def act() -> None:

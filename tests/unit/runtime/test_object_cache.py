@@ -202,3 +202,16 @@ def test_listeners_hear_of_every_event_until_they_stop() -> None:
     stop()
     cache.apply("ADDED", raw_object("b", version="6"))
     assert heard == [(Change.ADDED, "uid-a"), (Change.DELETED, "uid-a")]
+
+
+def test_an_arrival_is_that_of_the_very_object() -> None:
+    cache = make_cache()
+    cache.apply(None, raw_object("a", uid="1", version="5"))
+    before = cache.arrivals
+    assert cache.arrival(A) <= before
+    cache.apply("MODIFIED", raw_object("a", uid="1", version="6"))
+    assert cache.arrival(A) <= before, "a change is no arrival"
+    cache.apply("MODIFIED", raw_object("a", uid="2", version="7"))
+    assert cache.arrival(A) > before, "another object under the same name"
+    cache.apply("DELETED", raw_object("a", uid="2", version="8"))
+    assert cache.arrival(A) > cache.arrivals, "what is not here has arrived before nothing"
