@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from searchops.api.observed import AccessSecretState, CellRegistration, CollectionState
+    from searchops.api.observed import AccessSecretState, CellRegistration, CollectionState, SearchProbe
     from searchops.ports import AccessSecrets, CellReader
 
 
@@ -19,7 +19,12 @@ class PassReads:
     Args:
         cells: where collections are read.
         secrets: where Secrets are read.
+
+    Attributes:
+        proved: whether it was read, so that others may go by it.
     """
+
+    proved = True
 
     def __init__(self, cells: CellReader, secrets: AccessSecrets) -> None:
         self._cells = cells
@@ -39,6 +44,10 @@ class PassReads:
         if name not in self._secrets:
             self._secrets[name] = await self._ports.read(namespace, name)
         return self._secrets[name]
+
+    async def probe(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
+        """A query through the alias: asked anew by every round that wants one."""
+        return await self._cells.probe_search(cell, alias, vector, token)
 
     def wrote_secret(self, found: AccessSecretState) -> None:
         """The API server has said what is there now."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.controllers.tenant_backups import BackupRecords
+    from searchops.controllers.tenant_first_look import FirstLook
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantPlan, TenantSettings
     from searchops.runtime.cache import CachedObject, ObjectCache
@@ -66,6 +67,7 @@ class TenantController:
         lease_left: seconds for which this process is certainly the only one that acts.
         records: what is known of the tenants' backups.
         protection: looks after the label of the tenant's namespace at the end of each pass.
+        first: decides a process's first pass over a tenant in order by the cell's bulk read.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class TenantController:
         lease_left: Callable[[], float],
         records: BackupRecords | None = None,
         protection: NamespaceProtection | None = None,
+        first: FirstLook | None = None,
     ) -> None:
         self._protection = protection
+        self._first = first
         self._ports = ports
         self._settings = settings
         self._tenants = tenants
@@ -105,6 +109,8 @@ class TenantController:
             self._gatherer.forget(key)
             self._lanes.forget(key)
             await self._protect(key)
+            if self._first is not None:
+                await self._first.looked(key)
             return Result.done()
         try:
             tenant = self._tenants.typed(key)
@@ -112,14 +118,23 @@ class TenantController:
             raise Terminal("InvalidSpec", f"the object does not parse: {_first(error)}") from error
         assert tenant is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
         try:
-            plan = await self._pass(cached, tenant)
+            plan = await self._first_pass(cached, tenant) or await self._pass(cached, tenant)
         except (NotReady, Transient) as error:
             await self._say(cached, tenant, error)
             raise
         if plan.status is not None:
             await self._status.write_if_changed(cached, plan.status.to_wire())
         await self._protect(key)
+        if self._first is not None and plan.status is not None:
+            await self._first.looked(key)
         return Result.done() if plan.requeue_after is None else Result.after(plan.requeue_after)
+
+    async def _first_pass(self, cached: CachedObject, tenant: SearchTenant) -> TenantPlan | None:
+        """The first of this process where the cell's bulk read is enough for it."""
+        if self._first is None or not await self._first.expects(cached.key):
+            return None
+        async with self._lanes.reading(planner.cell_of(tenant)):
+            return await self._first.decided(tenant, cached.key, self._decide)
 
     async def _protect(self, key: Key) -> None:
         """The label of the namespace; a refusal is logged, since search goes on without it."""

@@ -123,7 +123,8 @@ class TenantGatherer:
         own = Key(tenant.metadata.namespace, tenant.metadata.name)
         register = await self._register(tenant, registration, state)
         secrets = await self._secrets(tenant, register, reads)
-        self._ports.keys.saw(own, claimed, [item.key_id for item in secrets.values() if _is_ours(tenant, item)])
+        if reads.proved:
+            self._ports.keys.saw(own, claimed, [item.key_id for item in secrets.values() if _is_ours(tenant, item)])
         facts = replace(
             facts,
             secrets=secrets,
@@ -142,7 +143,7 @@ class TenantGatherer:
         if current is None or not owner.owns(current) or tenant.metadata.deletion_timestamp is not None:
             return facts
         lacking = await self._lacking(registration, state, owner, current, collections)
-        probe = await self._probe(tenant, registration, owner, current, secrets)
+        probe = await self._probe(tenant, registration, owner, current, secrets, reads)
         return replace(facts, lacking=lacking, probe=probe)
 
     def grant(self, key: Key, cell: str) -> None:
@@ -302,6 +303,7 @@ class TenantGatherer:
         owner: Owner,
         current: CollectionState,
         secrets: Mapping[str, AccessSecretState],
+        reads: PassReads,
     ) -> SearchProbe | None:
         """A query with the tenant's own token; a tenant without a Search entry is asked with one signed for this."""
         bindings = read_bindings(current)
@@ -317,7 +319,7 @@ class TenantGatherer:
             entry = AccessEntry(name=ENTRY_FOR_PROBE, role="Search", secret_name=ENTRY_FOR_PROBE)
             claims = token_claims(entry, owner, cell.name, issued=self._clock(), lifetime=PROBE_TOKEN_LIFETIME)
             token = self._ports.signer.sign(cell, claims)
-        probe = await self._ports.cells.probe_search(cell, owner.alias, vector, token)
+        probe = await reads.probe(cell, owner.alias, vector, token)
         if probe.ok or held is None:
             return probe
         return replace(probe, error=f"{probe.error}; asked with the token of Secret {owner.namespace}/{held.name}")

@@ -80,7 +80,7 @@ def difference(tenant: SearchTenant, contents: CellContents, seen: Picture, *, f
         return f"the alias of its side points to {seen.side or 'nothing'}, wanted {seen.collection}"
     if found.metadata.get(KEY_FLEET) != fleet or found.metadata.get(KEY_UID) != tenant.metadata.uid:
         return f"the metadata of {seen.collection} names another owner"
-    current = _as_read(found, tenant)
+    current = as_read(found, tenant)
     state = read_bindings(current)
     if state is None:
         return f"the binding in the metadata of {seen.collection} cannot be read"
@@ -126,7 +126,7 @@ def orphans(
     return tuple(sorted(found))
 
 
-def _as_read(found: CollectionOutline, tenant: SearchTenant) -> CollectionState:
+def as_read(found: CollectionOutline, tenant: SearchTenant) -> CollectionState:
     """The outline in the form that schemas are compared in; its indexes, which it does not tell, count as there."""
     return CollectionState(
         name=found.name,

@@ -22,6 +22,7 @@ from searchops.controllers.last_snapshots import LastSnapshotJobs
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
 from searchops.controllers.tenant import TenantController, TenantPorts
+from searchops.controllers.tenant_first_look import FirstLook
 from searchops.planning.names import FINALIZER
 from searchops.planning.tenant_facts import TenantSettings
 from searchops.runtime.cache import ObjectCache
@@ -226,6 +227,14 @@ def _tenant_controller(
         reindex_jobs=reindex_jobs,
         events=parts.events,
     )
+    first = FirstLook(
+        parts.cells,
+        KubeStateMaps(parts.api, parts.settings.namespace),
+        ports,
+        tenant_settings(parts.settings),
+        tenants=kinds.tenants.cache,
+        clock=parts.clock,
+    )
     return TenantController(
         ports,
         tenant_settings(parts.settings),
@@ -239,6 +248,7 @@ def _tenant_controller(
         lease_left=parts.lease_left,
         protection=parts.protection,
         records=parts.book,
+        first=first,
     )
 
 

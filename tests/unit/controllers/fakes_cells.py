@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from searchops.api.observed import CellIdentity, CellState, CollectionState, RegisterState, SearchProbe, TokenGrant
+from searchops.api.observed import (
+    CellContents,
+    CellIdentity,
+    CellState,
+    CollectionOutline,
+    CollectionState,
+    RegisterState,
+    SearchProbe,
+    TokenGrant,
+)
 from searchops.api.retrieval import Binding
 from searchops.planning.names import (
     KEY_BINDING,
@@ -107,6 +116,17 @@ class FakeCells:
         found = self.cell(cell).collections.get(collection)
         state = None if found is None else _state(found)
         return self._faults.through("describe", lambda: state)
+
+    async def contents(self, cell: CellRegistration) -> CellContents:
+        found = self.cell(cell)
+        if not found.reachable:
+            raise Transient("refused")
+        states = {name: _state(item) for name, item in found.collections.items()}
+        outlines = {name: outlined(state) for name, state in states.items()}
+        if found.grants is not None:
+            outlines[REGISTER] = CollectionOutline(REGISTER, 0, {}, frozenset(), 1, 1, None, {})
+        said = CellContents(cell, "", found.identity, outlines, dict(found.aliases), 0, "start")
+        return self._faults.through("bulk read", lambda: said)
 
     async def count(
         self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
@@ -266,6 +286,14 @@ class FakeCells:
         named = [live.binding(key) for key in (KEY_PENDING, KEY_PREVIOUS)]
         if any(item is not None and item.side == side for item in named):
             self.broken.append(what)
+
+
+def outlined(found: CollectionState) -> CollectionOutline:
+    """As much of a collection as the bulk read tells."""
+    digest = hash(str((found.dense, found.strict, sorted(found.metadata.items()))))
+    return CollectionOutline(
+        found.name, digest, found.dense, found.sparse, found.shards, found.replicas, found.strict, found.metadata
+    )
 
 
 class FakeRegister:

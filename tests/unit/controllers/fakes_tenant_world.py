@@ -20,7 +20,7 @@ from searchops.runtime.key import Key
 from searchops.runtime.status import StatusWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.unit.controllers.fakes_api_server import (
         FakeApiServer,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.unit.controllers.fakes_cells import FakeCell, FakeCells, FakeCollection, FakePoint
     from tests.unit.controllers.fakes_faults import Faults
 
+    from searchops.controllers.tenant_first_look import FirstLook
     from searchops.ports import TokenRegister, TokenSigner
 else:
     from unit.controllers.fakes_api_server import FakeApiServer, FakeEvents, FakeReindexJobs, FakeSecrets, FakeSigner
@@ -111,6 +112,7 @@ class TenantWorld:
 
     Attributes:
         documents: version of every live document, as the merchant wrote it last.
+        first: makes what decides a new process's first passes; None leaves that out.
         worker: what becomes of a ReindexJob: it is done, it fails, or nothing happens.
     """
 
@@ -128,7 +130,9 @@ class TenantWorld:
         self.canary = FakeCanary()
         self.directory = FakeDirectory(*cells)
         self.lease = 13.0
+        self.gateway = "https://search.example"
         self.worker = "done"
+        self.first: Callable[[TenantPorts, TenantSettings], FirstLook] | None = None
         self.documents: dict[int, int] = {}
         self._live_uids: set[str] = set()
         self.tenants: ObjectCache[SearchTenant] = ObjectCache("searchtenants", SearchTenant.model_validate)
@@ -157,21 +161,23 @@ class TenantWorld:
 
     def start(self) -> TenantController:
         """A controller as a new process has it: nothing remembered."""
+        ports = TenantPorts(
+            cells=self.cells,
+            ddl=self.cells,
+            directory=self.directory,
+            objects=self.api,
+            secrets=self.secrets,
+            signer=self.signer,
+            register=self.register,
+            keys=self.keys,
+            canary=self.canary,
+            reindex_jobs=self.jobs,
+            events=self.events,
+        )
+        settings = TenantSettings("prod", self.gateway, timedelta(days=30), timedelta(seconds=30), revocable=True)
         self.controller = TenantController(
-            TenantPorts(
-                cells=self.cells,
-                ddl=self.cells,
-                directory=self.directory,
-                objects=self.api,
-                secrets=self.secrets,
-                signer=self.signer,
-                register=self.register,
-                keys=self.keys,
-                canary=self.canary,
-                reindex_jobs=self.jobs,
-                events=self.events,
-            ),
-            TenantSettings("prod", "https://search.example", timedelta(days=30), timedelta(seconds=30), revocable=True),
+            ports,
+            settings,
             tenants=self.tenants,
             models=self.models,
             reindexes=self.reindexes,
@@ -180,6 +186,7 @@ class TenantWorld:
             dependencies=Dependencies(),
             clock=lambda: self.now,
             lease_left=lambda: self.lease,
+            first=None if self.first is None else self.first(ports, settings),
         )
         return self.controller
 
