@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from searchops_workers.reindex.pipeline import Pipeline
-from searchops_workers.reindex.sides import PAGE, Work
+from searchops_workers.reindex.points import PAGE
+from searchops_workers.reindex.sides import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

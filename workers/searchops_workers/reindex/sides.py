@@ -6,25 +6,28 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
+from qdrant_client import models
 
-from searchops.api.retrieval import DELETED_KEY
-from searchops_workers.reindex.patience import patiently
+from searchops.api.retrieval import ID_KEY
+from searchops_workers.reindex.points import PAGE, Passage, Points, live, source_of, target_of
 from searchops_workers.retrieval.documents import document_of, product_of, render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from searchops.api.retrieval import Binding
-    from searchops.api.tasks import ReindexTask
+    from qdrant_client import AsyncQdrantClient
 
-PAGE = 256
+    from searchops.api.tasks import ReindexTask
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One document to be embedded."""
+    """One document to be embedded, as it will stand on the target side.
+
+    Attributes:
+        id: of the point on the target side.
+        payload: as it is written there.
+    """
 
     id: Any
     payload: dict[str, Any]
@@ -64,58 +67,41 @@ class Side(Protocol):
 
 
 def in_slice(point: object, index: int, total: int) -> bool:
-    """Whether a point belongs to a slice: a hash range over point ids, for servers without a slice filter."""
+    """Whether a document is of one slice of the Job: a hash range over its id on the target side."""
     return zlib.crc32(str(point).encode()) % total == index
 
 
-def live() -> list[Any]:
-    """Conditions of points that are not tombstones."""
-    return [models.IsEmptyCondition(is_empty=models.PayloadField(key=DELETED_KEY))]
-
-
 class NamedVectorSide:
-    """Fill `d-<new>` of the live collection: the next page is the points that lack the vector."""
+    """Fill `d-<new>` of the live points: the next page is those that lack the vector."""
 
     def __init__(self, client: AsyncQdrantClient, task: ReindexTask, index: int) -> None:
-        self._client = client
         self._task = task
         self._index = index
+        self._points = Points(client, target_of(task))
         self._vector = task.target.vector or ""
 
     async def pending(self) -> AsyncIterator[list[Work]]:
         """Pages of live points of this slice without the vector."""
-        lacking = models.Filter(must=live(), must_not=[models.HasVectorCondition(has_vector=self._vector)])
-        offset: Any = None
-        while True:
-            points, offset = await _page(self._client, self._task.target_collection, lacking, offset)
-            mine = [point for point in points if in_slice(point.id, self._index, self._task.slices)]
+        async for page in self._points.pages(live(lacking=self._vector)):
+            mine = [point for point in page if in_slice(point.id, self._index, self._task.slices)]
             if mine:
-                yield [_work(self._task.target, point) for point in mine]
-            if offset is None:
-                return
+                yield [Work(point.id, dict(point.payload or {}), self._text(point)) for point in mine]
+
+    def _text(self, point: models.Record) -> str:
+        return render(self._task.target.document, point.payload or {})
 
     async def write(self, batch: Sequence[tuple[Work, Sequence[float] | None]]) -> None:
         """Only where the vector is still missing on a living point.
 
-        A gateway's newer vector is never overwritten, and a tombstone gets none: a leg would find it. A point that was
-        deleted meanwhile answers 404 *after* the others of the batch were written; the next page then shows what is
-        left.
+        A gateway's newer vector is never overwritten, and a tombstone gets none: a leg would find it. Where a point was
+        deleted meanwhile the next page shows what is left.
         """
         points = [
             models.PointVectors(id=work.id, vector={self._vector: list(vector)})
             for work, vector in batch
             if vector is not None
         ]
-        missing = models.Filter(must=live(), must_not=[models.HasVectorCondition(has_vector=self._vector)])
-        try:
-            await patiently(
-                lambda: self._client.update_vectors(
-                    self._task.target_collection, points, wait=True, update_filter=missing
-                )
-            )
-        except UnexpectedResponse as error:
-            if error.status_code != 404:
-                raise
+        await self._points.add_vector(self._vector, points)
 
     async def settled(self, dead: int) -> bool:
         """Never known: a batch may have been written in part, and the server reads what lacks faster than it counts."""
@@ -123,18 +109,17 @@ class NamedVectorSide:
         return False
 
     async def left_out(self, dead: set[str]) -> int:
-        """None: the live collection is the source."""
+        """None: the live points are the source."""
         del dead
         return 0
 
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
         """Live points of this slice that have the vector."""
-        having = models.Filter(must=[*live(), models.HasVectorCondition(has_vector=self._vector)])
-        return await _sample(self._client, self._task, self._index, having, self._vector, count)
+        return await _sample(self._points, self._task, self._index, self._vector, count)
 
     async def documents(self) -> int:
-        """The live collection's share."""
-        return await _share(self._client, self._task.target_collection, self._task.slices)
+        """The live points' share."""
+        return -(-await self._points.count() // self._task.slices)
 
 
 class BlueGreenSide:
@@ -143,52 +128,48 @@ class BlueGreenSide:
     def __init__(
         self, client: AsyncQdrantClient, task: ReindexTask, index: int, products: list[dict[str, Any]] | None
     ) -> None:
-        self._client = client
         self._task = task
         self._index = index
         self._products = products
+        self._passage = Passage(source_of(task), target_of(task))
+        self._source = Points(client, self._passage.source)
+        self._target = Points(client, self._passage.target)
 
     async def pending(self) -> AsyncIterator[list[Work]]:
-        """Pages of documents that the target has not, from the live collection or from a catalogue."""
-        async for page in self._source():
+        """Pages of documents that the target has not, from the live side or from a catalogue."""
+        async for page in self._found():
             mine = [work for work in page if in_slice(work.id, self._index, self._task.slices)]
             if not mine:
                 continue
-            known = await self._known([work.id for work in mine])
+            # Tombstones are known too: what was deleted meanwhile is not brought back.
+            known = await self._target.present([work.id for work in mine])
             left = [work for work in mine if str(work.id) not in known]
             if left:
                 yield left
 
-    async def _known(self, ids: list[Any]) -> set[str]:
-        """Which of these the target has, tombstones included: what was deleted meanwhile is not brought back."""
-        found = await patiently(
-            lambda: self._client.retrieve(self._task.target_collection, ids, with_payload=False, with_vectors=False)
-        )
-        return {str(point.id) for point in found}
-
-    async def _source(self) -> AsyncIterator[list[Work]]:
+    async def _found(self) -> AsyncIterator[list[Work]]:
         if self._products is not None:
             for start in range(0, len(self._products), PAGE):
-                part = [product_of(item) for item in self._products[start : start + PAGE]]
-                documents = [document_of(self._task.target, product) for product in part]
-                yield [Work(item.id, dict(item.payload), item.text) for item in documents]
+                yield [self._listed(product_of(item)) for item in self._products[start : start + PAGE]]
             return
-        offset: Any = None
-        while True:
-            points, offset = await _page(
-                self._client, self._task.source_collection or "", models.Filter(must=live()), offset
-            )
-            if points:
-                yield [_work(self._task.target, point) for point in points]
-            if offset is None:
-                return
+        async for page in self._source.pages(live()):
+            yield [self._live(point) for point in page]
+
+    def _listed(self, product: dict[str, Any]) -> Work:
+        document = document_of(self._task.target, product)
+        ident = self._passage.target.id_of(document.product_id)
+        return Work(ident, self._passage.placed(document.payload), document.text)
+
+    def _live(self, point: models.Record) -> Work:
+        text = render(self._task.target.document, point.payload or {})
+        return Work(self._passage.id_of(point), self._passage.payload_of(point), text)
 
     async def write(self, batch: Sequence[tuple[Work, Sequence[float] | None]]) -> None:
-        """`insert_only`: a point that a gateway has written meanwhile is newer, and stays."""
+        """Only what is not there: a point that a gateway has written meanwhile is newer, and stays."""
         points = []
         for work, vector in batch:
             product = {key: value for key, value in work.payload.items() if not key.startswith("_")}
-            document = document_of(self._task.target, {"id": str(work.payload.get("_id", work.id)), **product})
+            document = document_of(self._task.target, {"id": str(work.payload.get(ID_KEY, work.id)), **product})
             vectors: dict[str, Any] = {
                 name: models.SparseVector(indices=list(item.indices), values=list(item.values))
                 for name, item in document.lexical.items()
@@ -196,84 +177,48 @@ class BlueGreenSide:
             if vector is not None and self._task.target.vector is not None:
                 vectors[self._task.target.vector] = list(vector)
             points.append(models.PointStruct(id=work.id, vector=vectors, payload=work.payload))
-        await patiently(
-            lambda: self._client.upsert(
-                self._task.target_collection, points, wait=True, update_mode=models.UpdateMode.INSERT_ONLY
-            )
-        )
+        await self._target.insert(points)
 
     async def settled(self, dead: int) -> bool:
-        """Exact counts of both collections instead of reading the source whole once more to find nothing.
+        """Exact counts of both sides instead of reading the source whole once more to find nothing.
 
         While other slices are at work the counts differ, and another pass is made; it delays nothing. A catalogue does
         not change while it is read.
         """
         if self._products is not None:
             return True
-        source = await _count(self._client, self._task.source_collection or "")
-        return await _count(self._client, self._task.target_collection) + dead >= source
+        return await self._target.count() + dead >= await self._source.count()
 
     async def left_out(self, dead: set[str]) -> int:
-        """Live ids that a catalogue did not have: counts alone would hide them behind products that are new."""
+        """Live products that a catalogue did not have: counts alone would hide them behind products that are new."""
         if self._products is None or self._task.source_collection is None:
             return 0
-        missing, offset = 0, None
-        while True:
-            points, offset = await _page(
-                self._client, self._task.source_collection, models.Filter(must=live()), offset, payload=False
-            )
-            mine = [point.id for point in points if in_slice(point.id, self._index, self._task.slices)]
+        missing = 0
+        async for page in self._source.pages(live(), payload=False):
+            ids = [self._passage.id_of(point) for point in page]
+            mine = [ident for ident in ids if in_slice(ident, self._index, self._task.slices)]
             if mine:
-                known = dead | await self._known(mine)
-                missing += sum(str(point) not in known for point in mine)
-            if offset is None:
-                return missing
+                known = dead | await self._target.present(mine)
+                missing += sum(str(ident) not in known for ident in mine)
+        return missing
 
     async def sample(self, count: int) -> list[tuple[str, list[float]]]:
         """Live points of this slice on the target side."""
         if self._task.target.vector is None:
             return []
-        vector = self._task.target.vector
-        having = models.Filter(must=[*live(), models.HasVectorCondition(has_vector=vector)])
-        return await _sample(self._client, self._task, self._index, having, vector, count)
+        return await _sample(self._target, self._task, self._index, self._task.target.vector, count)
 
     async def documents(self) -> int:
-        """The source's share: of the catalogue, or of the live collection."""
-        if self._products is not None:
-            return -(-len(self._products) // self._task.slices)
-        return await _share(self._client, self._task.source_collection or "", self._task.slices)
-
-
-async def _page(
-    client: AsyncQdrantClient, collection: str, wanted: models.Filter, offset: Any, *, payload: bool = True
-) -> tuple[list[models.Record], Any]:
-    return await patiently(
-        lambda: client.scroll(collection, wanted, limit=PAGE, offset=offset, with_payload=payload, with_vectors=False)
-    )
-
-
-async def _share(client: AsyncQdrantClient, collection: str, slices: int) -> int:
-    return -(-await _count(client, collection) // slices)
-
-
-async def _count(client: AsyncQdrantClient, collection: str) -> int:
-    answer = await patiently(lambda: client.count(collection, models.Filter(must=live()), exact=True))
-    return answer.count
-
-
-def _work(binding: Binding, point: models.Record) -> Work:
-    payload = dict(point.payload or {})
-    return Work(point.id, payload, render(binding.document, payload))
+        """The source's share: of the catalogue, or of the live side."""
+        whole = len(self._products) if self._products is not None else await self._source.count()
+        return -(-whole // self._task.slices)
 
 
 async def _sample(
-    client: AsyncQdrantClient, task: ReindexTask, index: int, having: models.Filter, vector: str, count: int
+    points: Points, task: ReindexTask, index: int, vector: str, count: int
 ) -> list[tuple[str, list[float]]]:
-    points, _ = await patiently(
-        lambda: client.scroll(task.target_collection, having, limit=PAGE, with_payload=True, with_vectors=[vector])
-    )
     found: list[tuple[str, list[float]]] = []
-    for point in points:
+    for point in await points.some(live(models.HasVectorCondition(has_vector=vector)), vector):
         stored = point.vector.get(vector) if isinstance(point.vector, dict) else None
         if isinstance(stored, list) and in_slice(point.id, index, task.slices) and len(found) < count:
             text = render(task.target.document, point.payload or {})

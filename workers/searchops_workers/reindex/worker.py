@@ -44,6 +44,7 @@ from searchops_workers.retrieval.offline import CatalogueError, read_catalogue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from searchops.api.shared import SliceAddress
     from searchops.api.tasks import CellAddress
 
 SAMPLES = 24
@@ -97,7 +98,16 @@ def _incomplete(task: ReindexTask) -> str:
         return "strategy NamedVector and target.encoder unset; wanted the encoder of the new vector"
     if task.strategy == "BlueGreen" and task.source_collection is None and task.source_uri is None:
         return "sourceCollection and sourceUri are unset; wanted one of them"
-    return ""
+    return _mismatched("source", task.source_collection, task.source_slice) or _mismatched(
+        "target", task.target_collection, task.target_slice
+    )
+
+
+def _mismatched(side: str, collection: str | None, address: SliceAddress | None) -> str:
+    """Why a slice is not one of the collection that the task, and so its token, names; empty where it is."""
+    if address is None or address.collection == collection:
+        return ""
+    return f"{side}Slice is in {address.collection} and {side}Collection is {collection}; wanted one collection"
 
 
 def _reason(error: Exception) -> str:
