@@ -237,6 +237,14 @@ class CellKeys(Protocol):
         ...
 
 
+class GatewayKeys(Protocol):
+    """The key of the fleet's gateway."""
+
+    def key(self) -> str | None:
+        """That which signs now; None while it is not known whether there is one."""
+        ...
+
+
 class KeyProbe(Protocol):
     """Asks one node of a cell whether it accepts a key."""
 

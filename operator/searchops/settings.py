@@ -36,6 +36,8 @@ class OperatorSettings(BaseSettings):
         cell_access_seconds: how often each cell's keys and register of tokens are looked at.
         isolation_canary_minutes: how often each tenant's token is tried on another tenant; 0 never does.
         gateway_url: address that access Secrets give to merchants' clients.
+        gateway_secret: the gateway's Secret beside the operator: its keys, and its tokens on shared collections.
+        shared_tenants: most tenants of one shared collection.
         backup_pod_template: PodTemplate of backups' and restore proofs' Jobs.
         backup_spread_minutes: tenants of one schedule start this far apart at most, by uid.
         backup_overdue_minutes: how long after its turn a backup may take before BackupFresh says that it is stale.
@@ -57,6 +59,10 @@ class OperatorSettings(BaseSettings):
     catalogue_prefixes: tuple[str, ...] = ()
     reclaim: Literal["Namespace", "Fleet"] = "Namespace"
     gateway_url: str = ""
+    gateway_secret: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = (
+        "searchops-gateway"  # noqa: S105 - a Secret's name
+    )
+    shared_tenants: Annotated[int, Field(ge=1, le=1000)] = 100
     token_lifetime_days: Annotated[int, Field(ge=1, le=365)] = 30
     revocable_tokens: bool = True
     cell_access_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0

@@ -12,12 +12,19 @@ from searchops_sandbox.processes import free_port
 
 
 class Wire:
-    """Counts what really goes to the cell: a proxy between the adapter and the double."""
+    """Counts what really goes to the cell: a proxy between the adapter and the double.
+
+    Attributes:
+        lose: by the number of a request that is no GET, whether its connection ends before or after its effect.
+        lose_first: the same for the first request of each method and path; empty for none.
+    """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.requests: list[tuple[str, str]] = []
         self.reads = 0
+        self.lose: dict[int, str] = {}
+        self.lose_first = ""
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.port = free_port()
@@ -50,6 +57,11 @@ class Wire:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    def _lost(self) -> str:
+        number = len(self.requests) - 1
+        first = self.lose_first if self.requests.index(self.requests[number]) == number else ""
+        return self.lose.get(number, first)
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method, path, _ = head.split("\r\n", 1)[0].split(" ")
@@ -60,9 +72,14 @@ class Wire:
             self.requests.append((method, unquote(path.partition("?")[0])))
         else:
             self.reads += 1
+        lost = self._lost() if method != "GET" else ""
+        if lost == "before":
+            return
         headers = {key: value for key, value in headers.items() if key in {"api-key", "content-type"}}
         try:
             answer = await self._client.request(method, self.upstream + path, content=body, headers=headers)
+            if lost == "after":
+                return
             after = f"retry-after: {answer.headers['retry-after']}\r\n" if "retry-after" in answer.headers else ""
             kind = answer.headers.get("content-type", "application/json")
             writer.write(

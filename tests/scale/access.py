@@ -11,7 +11,7 @@ from searchops.api.observed import RegisterState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from searchops.api.observed import CanaryResult, CellIdentity, CellRegistration, TokenGrant
+    from searchops.api.observed import CanaryResult, CellIdentity, CellRegistration, TokenGrant, Trial
 
 
 class Register:
@@ -69,3 +69,16 @@ class SilentCanary:
     def result(self, tenant: tuple[str, str]) -> CanaryResult | None:
         del tenant
         return None
+
+
+class NoGateway:
+    """`GatewayKeys` and `TokenTrials` of a fleet in which no tenant shares a collection: nobody asks."""
+
+    def key(self) -> str | None:
+        return None
+
+    async def at_cell(self, cell: CellRegistration, alias: str, token: str) -> Trial:
+        raise AssertionError(f"{cell.name}: {alias} was tried with a token of {len(token)}")
+
+    async def at_gateway(self, url: str, tenant: str, token: str) -> Trial:
+        raise AssertionError(f"{url}: {tenant} was tried with a token of {len(token)}")

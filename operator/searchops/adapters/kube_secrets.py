@@ -69,7 +69,8 @@ class KubeAccessSecrets:
                     f"Secret {namespace}/{name} is not ours (type {found.get('type')}); choose another name",
                 ) from error
             seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
-            patch = {"metadata": {**metadata, **seen}, "data": content}
+            gone = {key: None for key in found.get("data") or {} if key not in content}  # a patch would keep them
+            patch = {"metadata": {**metadata, **seen}, "data": {**content, **gone}}
             return _state(await self._api.patch(_path(namespace, name), patch))
 
     async def delete(self, namespace: str, name: str, *, owner_uid: str) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RecallSample,
         StrictMode,
     )
+    from searchops.api.shared import SliceAddress
 
 MARKER = cell_reads.MARKER
 SURVEY_SECONDS = 1.0
@@ -181,11 +182,13 @@ class QdrantCells:
             )
         return answer.count
 
-    async def recall(self, cell: CellRegistration, collection: str, vector: str) -> RecallSample:
-        """Approximate against exact search with stored vectors as queries."""
+    async def recall(
+        self, cell: CellRegistration, collection: str, vector: str, *, within: SliceAddress | None = None
+    ) -> RecallSample:
+        """Approximate against exact search with stored vectors as queries, among one tenant's points alone if told."""
         client = self._connections.get(cell).client
         async with translated(cell.name, f"measure recall of {collection}"):
-            return await measure(client, collection, vector)
+            return await measure(client, collection, vector, within)
 
     async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
         """A real sparse query through the alias with the tenant's own token."""
@@ -240,7 +243,7 @@ class QdrantCells:
         connection, path = self._connections.get(cell), path_of(collection, "/index?wait=true")
 
         async def create() -> None:
-            self._index_writes[cell.name] = self._index_writes.get(cell.name, 0) + 1
+            self.indexed(cell)
             await ask(connection, cell, "PUT", path, {"field_name": field, "field_schema": kind})
 
         async def done() -> bool:
@@ -347,7 +350,11 @@ class QdrantCells:
 
         await self.writes.act(cell, f"drop {collection}", drop, done, Effect(dropped=collection), verify=True)
 
-    # -- for the register of tokens ----------------------------------------------------------------------------
+    # -- for the register of tokens and for shared collections --------------------------------------------------
+
+    def indexed(self, cell: CellRegistration) -> None:
+        """An index is about to be made by us: a bulk read must be able to leave it out."""
+        self._index_writes[cell.name] = self._index_writes.get(cell.name, 0) + 1
 
     def connection(self, cell: CellRegistration) -> Connection:
         """The cell's open client, shared with whoever else talks to it.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+NO_CLUSTER = "Distributed mode disabled"
 KEY_REFUSED = "Check apiKey in the cell's Secret."
 
 
@@ -62,6 +63,9 @@ def _from_status(cell: str, what: str, error: UnexpectedResponse, refused: str) 
     said = f"cell {cell} answered {status} to {what}: {body}"
     if status == 404:
         return Missing(said)
+    if status == 400 and NO_CLUSTER in body:
+        seen = f"cell {cell} is not in cluster mode, which {what} needs"
+        return NotReady("NotSupported", describe(seen, next_step="Start it with cluster.enabled, or use Shared."), 60.0)
     if status == 409 or (status == 400 and "already exists" in body):
         return Taken(said)
     if status in (401, 403):

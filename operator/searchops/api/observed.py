@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from searchops.api.shared import SliceAddress
+
+Tier = Literal["Collection", "ShardKey", "Shared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,11 @@ class CellState:
     """One cell as it answered, or why it did not.
 
     Attributes:
+        collections: by name, and the slices of shared ones, each under the name of a generation.
+        aliases: with the names of tenants whose slices they point to.
         version: what the server says it is, such as ``1.18.3``; empty where it does not say.
+        shared: collections of many tenants, among `collections`.
+        slices: how many of `collections` are slices: they take no room of their own.
     """
 
     registration: CellRegistration
@@ -70,11 +78,18 @@ class CellState:
     aliases: Mapping[str, str] = field(default_factory=dict)
     maps_percent: int | None = None
     version: str = ""
+    shared: frozenset[str] = frozenset()
+    slices: int = 0
 
     @property
     def name(self) -> str:
         """The cell's name."""
         return self.registration.name
+
+    @property
+    def held(self) -> int:
+        """Collections that the cell holds, retired generations and shared ones included."""
+        return len(self.collections) - self.slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,8 @@ class CollectionOutline:
 
     Attributes:
         digest: equal for equal configuration and metadata, within one process.
+        slice: where its points stand, if it is one tenant's slice of a shared collection.
+        layout: digest of what the tenants of that shared collection have in common.
     """
 
     name: str
@@ -93,6 +110,8 @@ class CollectionOutline:
     replicas: int
     strict: StrictMode | None
     metadata: Mapping[str, str]
+    slice: SliceAddress | None = None
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,11 @@ class CellContents:
     def name(self) -> str:
         """The cell's name."""
         return self.registration.name
+
+    @property
+    def held(self) -> int:
+        """Collections that the cell holds: slices take no room of their own."""
+        return sum(outline.slice is None for outline in self.collections.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +172,11 @@ class StrictMode:
 
 @dataclass(frozen=True, slots=True)
 class CollectionDesign:
-    """A collection as it should be created."""
+    """A collection as it should be created, or a slice of one that tenants share.
+
+    Attributes:
+        layout: for the shared tiers the digest of what tenants of one collection have in common.
+    """
 
     name: str
     dense: tuple[tuple[str, int], ...]
@@ -158,11 +186,19 @@ class CollectionDesign:
     replicas: int
     strict: StrictMode
     metadata: tuple[tuple[str, str], ...]
+    tier: Tier = "Collection"
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionState:
-    """A collection as it is."""
+    """A collection as it is, or one tenant's slice of a shared one in the same form.
+
+    Attributes:
+        points: approximately; of a slice exactly.
+        slice: where the points stand, if this is a slice; its name is then no collection's.
+        layout: of a slice, as in `CollectionDesign`.
+    """
 
     name: str
     points: int
@@ -177,6 +213,13 @@ class CollectionState:
     pending_updates: int = 0
     indexed_vectors: int | None = None
     optimizer_error: str = ""
+    slice: SliceAddress | None = None
+    layout: str = ""
+
+    @property
+    def tier(self) -> Tier:
+        """Which isolation it gives."""
+        return "Collection" if self.slice is None else self.slice.tier
 
 
 @dataclass(frozen=True, slots=True)

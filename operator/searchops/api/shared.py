@@ -126,6 +126,48 @@ class GatewayCredentials(ApiModel):
     cells: dict[str, CellCredential] = Field(default_factory=dict)
 
 
+class CellNote(ApiModel):
+    """How a cell's token was made.
+
+    Attributes:
+        key_id: of the key that signed it.
+        renew_at: when a new one is due.
+    """
+
+    key_id: str
+    renew_at: str
+
+
+class Notes(ApiModel):
+    """What the operator keeps beside the credentials, and needs none of their secrets for.
+
+    Attributes:
+        keys_since: by the id of each gateway key, since when it has signed; after one lifetime an older one is let go.
+        rotated: the value of the rotation annotation that was acted on last.
+    """
+
+    cells: dict[str, CellNote] = Field(default_factory=dict)
+    keys_since: dict[str, str] = Field(default_factory=dict)
+    rotated: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCredentials:
+    """What the Secret holds; `rotate` is what a person has asked for by its annotation."""
+
+    credentials: GatewayCredentials
+    notes: Notes
+    rotate: str = ""
+
+
+def read_notes(text: str) -> Notes:
+    """The notes; ones that cannot be read are as good as none: every token is then signed anew."""
+    try:
+        return Notes.model_validate_json(text)
+    except ValidationError:
+        return Notes()
+
+
 def record_key(uid: str) -> str:
     """The metadata key of a tenant's record."""
     return f"{RECORD_PREFIX}{uid}"

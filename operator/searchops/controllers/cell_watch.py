@@ -158,7 +158,7 @@ class CellWatch:
             )
             self._metrics.drifted(cell.name, len(differing))
         lost = self._orphans(known, contents, uids, names)
-        held = len(contents.collections)
+        held = contents.held
         self._metrics.cell(cell.name, up=True, collections=held, capacity=usable_of(cell), orphans=len(lost))
         row |= {"answers": True, "version": contents.version, "collections": held, "orphans": list(lost)}
         if load is not None:
@@ -271,10 +271,8 @@ class CellWatch:
 def _settled(cached: CachedObject) -> bool:
     """Whether the status claims something that a cell can be compared with; all others have passes of their own."""
     status = cached.status
-    mode = (status.get("isolation") or {}).get("mode", "Collection")
     return bool(
         not cached.deleting
-        and mode == "Collection"
         and status.get("collection")
         and status.get("alias")
         and status.get("observedGeneration") == cached.generation

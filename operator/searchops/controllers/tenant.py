@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -308,14 +309,19 @@ class TenantController:
         assert facts.cell is not None  # noqa: S101 - access is planned on a cell that answered
         cell, entry, now = facts.cell.registration, action.entry, self._clock()
         signing, lifetime = facts.signing or cell, self._settings.token_lifetime
-        claims = token_claims(entry, owner, cell.name, issued=now, lifetime=lifetime, token_id=action.token_id)
+        if action.tier != "Collection":
+            assert facts.gateway_key is not None  # noqa: S101 - no such token is planned without
+            signing = replace(cell, api_key=facts.gateway_key)
+        claims = token_claims(
+            entry, owner, cell.name, issued=now, lifetime=lifetime, token_id=action.token_id, tier=action.tier
+        )
         data = {
             "gateway": self._settings.gateway_url,
             "alias": owner.alias,
             "token": self._ports.signer.sign(signing, claims),
             "expiresAt": format_time(now + lifetime),
         }
-        if entry.role == "Search" or entry.direct:
+        if action.tier == "Collection" and (entry.role == "Search" or entry.direct):
             data["url"] = cell.urls[0]
             if cell.grpc_port is not None:
                 data["grpcUrl"] = f"{urlsplit(cell.urls[0]).hostname}:{cell.grpc_port}"
@@ -325,7 +331,7 @@ class TenantController:
             "searchops.dev/inputs-digest": action.inputs_digest,
             "searchops.dev/renew-at": format_time(renew_at(owner, entry, now, lifetime)),
             "searchops.dev/token-id": action.token_id,
-            "searchops.dev/key-id": key_id(signing.api_key),
+            "searchops.dev/key-id": key_id(signing.api_key, action.tier),
             "searchops.dev/tenant": owner.name,
         }
         return await self._ports.secrets.write(

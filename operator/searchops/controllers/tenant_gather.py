@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe
+from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe, Trial
 from searchops.api.retrieval import MISSED_KEY, lexical_vector, missed_mark
 from searchops.api.v1alpha1.search_tenant import AccessEntry
 from searchops.controllers.tenant_index import Generations, Grants
@@ -24,7 +24,7 @@ from searchops.planning.names import (
     side_alias,
     tokens_collection,
 )
-from searchops.planning.tenant_access import token_claims
+from searchops.planning.tenant_access import signed_by_cell, token_claims
 from searchops.planning.tenant_adoption import adoption_of
 from searchops.runtime.key import Key
 
@@ -45,10 +45,12 @@ if TYPE_CHECKING:
         CellReader,
         CellWriter,
         EventRecorder,
+        GatewayKeys,
         ObjectReader,
         ReindexJobs,
         TokenRegister,
         TokenSigner,
+        TokenTrials,
     )
     from searchops.runtime.cache import ObjectCache
 
@@ -69,6 +71,8 @@ class TenantPorts:
     register: TokenRegister
     keys: CellKeys
     canary: CanaryFindings
+    gateway_keys: GatewayKeys
+    trials: TokenTrials
     signer: TokenSigner
     reindex_jobs: ReindexJobs
     events: EventRecorder
@@ -124,7 +128,8 @@ class TenantGatherer:
         register = await self._register(tenant, registration, state)
         secrets = await self._secrets(tenant, register, reads)
         if reads.proved:
-            self._ports.keys.saw(own, claimed, [item.key_id for item in secrets.values() if _is_ours(tenant, item)])
+            own_secrets = (item for item in secrets.values() if _is_ours(tenant, item))
+            self._ports.keys.saw(own, claimed, [item.key_id for item in own_secrets if signed_by_cell(item.key_id)])
         facts = replace(
             facts,
             secrets=secrets,
@@ -132,6 +137,7 @@ class TenantGatherer:
             register=register,
             signing=self._ports.keys.signing(registration),
             canary=self._ports.canary.result(own),
+            gateway_key=self._ports.gateway_keys.key(),
         )
         if not state.reachable:
             return facts
@@ -312,6 +318,8 @@ class TenantGatherer:
         vector = lexical_vector(bindings.binding.analyser_id)
         own = [entry for entry in tenant.spec.access if entry.role == "Search"]
         held = next((secrets[entry.secret_name] for entry in own if entry.secret_name in secrets), None)
+        if current.slice is not None:
+            return await self._probe_gateway(owner, held)
         token = held.token if held is not None else ""
         if own and not token:
             return None
@@ -323,6 +331,17 @@ class TenantGatherer:
         if probe.ok or held is None:
             return probe
         return replace(probe, error=f"{probe.error}; asked with the token of Secret {owner.namespace}/{held.name}")
+
+    async def _probe_gateway(self, owner: Owner, held: AccessSecretState | None) -> SearchProbe | None:
+        """The same at the gateway, which alone opens a shared collection; without a Search entry nobody is asked."""
+        if held is None or not held.token:
+            return None
+        url, tenant = self._settings.gateway_url, f"{owner.namespace}.{owner.name}"
+        trial = await self._ports.trials.at_gateway(url, tenant, held.token)
+        if trial is Trial.OPENED:
+            return SearchProbe(True)
+        seen = "refuses it" if trial is Trial.REFUSED else "gave no answer that proves it"
+        return SearchProbe(False, f"the gateway at {url} {seen}; asked with the token of Secret {held.name}")
 
 
 def _is_ours(tenant: SearchTenant, secret: AccessSecretState) -> bool:

@@ -138,4 +138,6 @@ def as_read(found: CollectionOutline, tenant: SearchTenant) -> CollectionState:
         replicas=found.replicas,
         strict=found.strict,
         metadata=found.metadata,
+        slice=found.slice,
+        layout=found.layout,
     )

@@ -69,6 +69,11 @@ def collection_name(alias: str, generation: int) -> str:
     return f"{alias}@g{generation}"
 
 
+def slice_key(uid: str, alias: str, generation: int) -> str:
+    """What tells the points of one generation of a tenant apart from all others in a shared collection."""
+    return short_hash(uid, alias, str(generation), length=16)
+
+
 def side_alias(alias: str, generation: int) -> str:
     """The side that a generation stands on: ``@a`` for even ones, ``@b`` for odd ones; never moved by a switch."""
     return f"{alias}@{'a' if generation % 2 == 0 else 'b'}"

@@ -99,18 +99,18 @@ def place(
 
 
 def _load(cell: CellState, granted: int) -> float:
-    return (len(cell.collections) + granted) / max(1, usable(cell))
+    return (cell.held + granted) / max(1, usable(cell))
 
 
 def _fits(cell: CellState, granted: int, identity_ok: bool) -> bool:
-    roomy = len(cell.collections) + granted < usable(cell)
+    roomy = cell.held + granted < usable(cell)
     maps_ok = cell.maps_percent is None or cell.maps_percent < MAPS_LIMIT_PERCENT
     open_to_new = not cell.registration.draining and not lacking(cell.version)
     return roomy and maps_ok and identity_ok and open_to_new and cell.registration.key_is_strong
 
 
 def _numbers(cell: CellState, granted: int, identity_ok: bool) -> str:
-    text = f"{cell.name} holds {len(cell.collections)} + {granted} granted of {usable(cell)} usable collections"
+    text = f"{cell.name} holds {cell.held} + {granted} granted of {usable(cell)} usable collections"
     if cell.maps_percent is not None and cell.maps_percent >= MAPS_LIMIT_PERCENT:
         text += f", memory maps at {cell.maps_percent} % (limit {MAPS_LIMIT_PERCENT} %)"
     if cell.registration.draining:

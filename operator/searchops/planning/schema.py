@@ -50,6 +50,15 @@ QUERY_LIMIT = 1000
 INDEXING_THRESHOLD_POINTS = 20_000
 """Above this a second vector dismantles the live index (measured): BlueGreen is the better strategy there."""
 MEGABYTE = 1_000_000
+SHARED_STRICT = StrictMode(
+    max_points=NO_LIMIT,
+    max_vector_bytes=NO_LIMIT,
+    reads_per_minute=NO_LIMIT,
+    writes_per_minute=NO_LIMIT,
+    upsert_batch=LARGEST_BATCH,
+    query_limit=QUERY_LIMIT,
+)
+"""Of a collection of many tenants: a limit of it would be one for all of them, so their rates are the gateway's."""
 INDEX_TYPES = {"float": "float", "integer": "integer", "keyword": "keyword", "text": "text", "bool": "bool"}
 
 
@@ -159,6 +168,19 @@ def indexes_of(spec: SearchTenantSpec) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({**declared, "_deleted": "integer", "_missed": "keyword", "_version": "integer"}.items()))
 
 
+def layout_of(spec: SearchTenantSpec) -> str:
+    """What the tenants of one shared collection have in common; empty for a collection of one's own.
+
+    Lexical vectors are named by the analyser, and a payload index holds for a whole collection: two tenants whose field
+    of one name has two types cannot share one.
+    """
+    if spec.isolation == "Collection":
+        return ""
+    indexes = (f"{name}={kind}" for name, kind in indexes_of(spec))
+    analyser = analyser_settings(spec).analyser_id
+    return short_hash(spec.isolation, analyser, str(spec.sharding.replicas), *indexes, length=8)
+
+
 def lexical_binding(spec: SearchTenantSpec, profile: RetrievalProfile, side: str, now: datetime) -> Binding:
     """The binding without an encoder: what a tenant serves while nothing is promoted."""
     return Binding(
@@ -212,8 +234,10 @@ def collection_design(
         indexes=indexes_of(spec),
         shards=spec.sharding.shards,
         replicas=spec.sharding.replicas,
-        strict=strict_mode(spec, lifted=lifted, filling=filling),
+        strict=strict_mode(spec, lifted=lifted, filling=filling) if spec.isolation == "Collection" else SHARED_STRICT,
         metadata=tuple(sorted(metadata.items())),
+        tier=spec.isolation,
+        layout=layout_of(spec),
     )
 
 
@@ -225,6 +249,7 @@ def schema_digest(spec: SearchTenantSpec) -> str:
         str(spec.sharding.shards),
         str(spec.sharding.replicas),
         spec.isolation,
+        *((layout_of(spec),) if spec.isolation != "Collection" else ()),
         length=8,
     )
 
@@ -234,8 +259,14 @@ def compare_schema(spec: SearchTenantSpec, collection: CollectionState, state: B
     binding, filling = state.binding, state.pending is not None
     lifted = filling or state.previous is not None
     missing = tuple((name, kind) for name, kind in indexes_of(spec) if collection.indexes.get(name) != kind)
-    strict = strict_mode(spec, lifted=lifted, filling=filling)
+    strict = SHARED_STRICT if collection.slice else strict_mode(spec, lifted=lifted, filling=filling)
     rebuild = []
+    if collection.tier != spec.isolation:
+        rebuild.append(f"isolation {collection.tier} → {spec.isolation} (spec.isolation)")
+    elif collection.layout != layout_of(spec):
+        rebuild.append(f"shared layout {collection.layout} → {layout_of(spec)} (spec.fields, languages or replicas)")
+    if rebuild and (collection.slice or spec.isolation != "Collection"):
+        missing = ()  # an index of a shared collection is everybody's, and what is left is left as it is
     wanted = analyser_settings(spec).analyser_id
     if binding.analyser_id != wanted:
         rebuild.append(f"analyser {binding.analyser_id} → {wanted} (spec.languages)")

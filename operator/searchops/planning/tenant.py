@@ -79,7 +79,7 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
     owner = owner_of(tenant, facts, settings)
     if tenant.metadata.deletion_timestamp is not None:
         return plan_deletion(tenant, facts, owner, now)
-    unsupported = unsupported_fields(tenant.spec)
+    unsupported = unsupported_fields(tenant.spec, settings)
     if unsupported:
         message = f"{'; '.join(unsupported)}; nothing was changed"
         return unready(tenant, now, TenantReason.NOT_SUPPORTED, message, phase="NotSupported")
@@ -128,16 +128,28 @@ def cell_of(tenant: SearchTenant) -> str | None:
     return tenant.metadata.annotations.get(CELL_ANNOTATION)
 
 
-def unsupported_fields(spec: SearchTenantSpec) -> tuple[str, ...]:
-    """Fields that are declared in the API and not served by this version: said, never passed over."""
+def unsupported_fields(spec: SearchTenantSpec, settings: TenantSettings) -> tuple[str, ...]:
+    """Fields that are declared in the API and not served by this version or here: said, never passed over.
+
+    What admission refuses is refused here too: objects may be older than a rule.
+    """
     found = []
     if spec.isolation != "Collection":
-        found.append(f"spec.isolation {spec.isolation} is not supported by this version: use Collection")
-    if spec.backup is not None and spec.isolation != "Collection":
-        found.append(
-            f"spec.backup with spec.isolation {spec.isolation} is not supported by this version: snapshots are of "
-            "whole collections; remove spec.backup or use Collection"
-        )
+        said = f"with spec.isolation {spec.isolation} is not supported"
+        if not settings.gateway_url:
+            found.append(
+                f"spec.isolation {spec.isolation} needs the gateway: set SEARCHOPS_GATEWAY_URL or use Collection"
+            )
+        if spec.sharding.shards > 1:
+            found.append(f"spec.sharding.shards {spec.sharding.shards} {said}: remove it")
+        if spec.backup is not None:
+            found.append(f"spec.backup {said}: snapshots are of whole collections; remove it")
+        if spec.deletion_policy == "Snapshot":
+            found.append(
+                f"spec.deletionPolicy Snapshot {said}: snapshots are of whole collections; use Retain or Delete"
+            )
+        if any(entry.direct for entry in spec.access):
+            found.append(f"spec.access: direct {said}: only the gateway writes to a shared collection; remove it")
     if spec.gate is not None and spec.gate.pinned is not None:
         found.append("spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout")
     return tuple(found)
@@ -263,7 +275,9 @@ def _on_cell(
     if tenant.spec.paused:
         return report(tenant, facts, owner, cell, current, state, schema, now, paused=True)
     actions = _mend(facts, owner, cell, current, difference)
-    access_actions, access_findings, access_status = plan_access(tenant, facts, settings, owner, cell, now)
+    access_actions, access_findings, access_status = plan_access(
+        tenant, facts, settings, owner, cell, now, tier=current.tier
+    )
     if actions or access_actions:
         return TenantPlan((*actions, *access_actions), None, 0.0)
     context = BindingContext(tenant, facts, settings, owner, cell, current, state, profile, now)

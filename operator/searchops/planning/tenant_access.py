@@ -6,8 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.meta import parse_time
+from searchops.api.shared import ENFORCED_BY_GATEWAY
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.planning.conditions import Finding, no, yes
+from searchops.planning.conditions import Finding, no, unknown, yes
 from searchops.planning.names import ACCESS_SECRET_TYPE, short_hash
 from searchops.planning.schema import side_of
 from searchops.planning.tenant_facts import DeleteAccessSecret, TenantAction, WriteAccessSecret
@@ -16,14 +17,24 @@ from searchops.planning.token_register import RegisterStep, plan_register, value
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from searchops.api.observed import AccessSecretState, CellRegistration, CellState
+    from searchops.api.observed import AccessSecretState, CellState, Tier
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
 
+GATEWAY_KEY = "gateway-"
+"""Prefix of the id of a key that is the gateway's, and no cell's."""
+
 
 def token_claims(
-    entry: AccessEntry, owner: Owner, cell: str, *, issued: datetime, lifetime: timedelta, token_id: str = ""
+    entry: AccessEntry,
+    owner: Owner,
+    cell: str,
+    *,
+    issued: datetime,
+    lifetime: timedelta,
+    token_id: str = "",
+    tier: Tier = "Collection",
 ) -> dict[str, Any]:
     """Claims of one entry's token.
 
@@ -37,9 +48,11 @@ def token_claims(
         issued: from when the lifetime counts.
         lifetime: how long it is valid.
         token_id: the entry's value in the cell's register; while the register holds it the token is valid.
+        tier: of the tenant. A shared one's token is for the gateway: no database has the key that signs it, and none
+            knows the name that it opens.
     """
     access = [{"collection": owner.alias, "access": "r" if entry.role == "Search" else "prw"}]
-    if entry.role == "Index":
+    if entry.role == "Index" and tier == "Collection":
         access += [{"collection": side_of(owner.alias, number), "access": "prw"} for number in (0, 1)]
     claims: dict[str, Any] = {
         "exp": int((issued + lifetime).timestamp()),
@@ -47,19 +60,33 @@ def token_claims(
         "subject": f"{owner.uid}/{entry.name}",
         "cell": cell,
     }
+    if tier != "Collection":
+        claims["enforcedBy"] = ENFORCED_BY_GATEWAY
     if token_id:
         claims["value_exists"] = value_claim(owner.fleet, token_id)
     return claims
 
 
-def key_id(key: str) -> str:
+def key_id(key: str, tier: Tier = "Collection") -> str:
     """Names a key without telling anything of it: a hash of a hash, and keys are 32 bytes or longer."""
     inner = hashlib.sha256(b"searchops access\0" + key.encode()).hexdigest()
-    return hashlib.sha256(f"key id\0{inner}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"key id\0{inner}".encode()).hexdigest()[:16]
+    return name if tier == "Collection" else f"{GATEWAY_KEY}{name}"
+
+
+def signed_by_cell(key: str) -> bool:
+    """Whether a key's id is one of a cell's: the gateway's own has no part in the rotation of a cell's key."""
+    return not key.startswith(GATEWAY_KEY)
 
 
 def inputs_digest(
-    entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings, *, signing: str | None = None
+    entry: AccessEntry,
+    owner: Owner,
+    cell: CellState,
+    settings: TenantSettings,
+    *,
+    signing: str | None = None,
+    tier: Tier = "Collection",
 ) -> str:
     """What a Secret's content follows from; the key enters as a hash of a hash, never in a form to be guessed from.
 
@@ -69,6 +96,7 @@ def inputs_digest(
         cell: the tenant's cell.
         settings: the operator's.
         signing: the key that signs its token; the cell's apiKey where none is given.
+        tier: of the tenant.
     """
     registration = cell.registration
     signed_with = registration.api_key if signing is None else signing
@@ -86,6 +114,7 @@ def inputs_digest(
         key,
         *(("revocable",) if settings.revocable else ()),
         *(("direct",) if entry.direct else ()),
+        *((tier,) if tier != "Collection" else ()),
     )
     return "sha256:" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -103,18 +132,23 @@ def plan_access(
     owner: Owner,
     cell: CellState,
     now: datetime,
+    *,
+    tier: Tier = "Collection",
 ) -> tuple[list[TenantAction], tuple[Finding, ...], dict[str, object]]:
-    """Secrets to write or remove, the condition, and the fields of the status that follow."""
+    """Secrets to write or remove, the condition, and the fields of the status that follow; `tier` serves it now."""
     register = plan_register(tenant, facts, owner, cell, now) if settings.revocable else RegisterStep()
     wanted = {entry.secret_name for entry in tenant.spec.access}
     status: dict[str, object] = {"access_secrets": tuple(sorted(wanted))}
     if register.conflict:
         return [], (no("AccessReady", TenantReason.CONFLICT, register.conflict),), status
+    if tier != "Collection" and facts.gateway_key is None and tenant.spec.access:
+        message = "the gateway's key is not read yet; no token is signed until it is"
+        return [], (unknown("AccessReady", TenantReason.WAITING, message),), status
     actions: list[TenantAction] = list(register.actions)
     conflicts = []
     for entry in tenant.spec.access:
         found = facts.secrets.get(entry.secret_name)
-        digests = _digests(entry, owner, cell, settings, facts.signing)
+        digests = _digests(entry, owner, cell, settings, facts, tier)
         if found is not None and not found.held_by(ACCESS_SECRET_TYPE, owner.uid, owner.name):
             conflicts.append(f"{entry.secret_name} (type {found.type})")
         elif (
@@ -123,7 +157,7 @@ def plan_access(
             or found.token_id != register.value(entry.name)
             or _due(found.renew_at, now)
         ):
-            actions.append(WriteAccessSecret(entry, digests[0], register.value(entry.name)))
+            actions.append(WriteAccessSecret(entry, digests[0], register.value(entry.name), tier))
     removed = {action.name for action in actions if isinstance(action, DeleteAccessSecret)}
     for name in tenant.status.access_secrets:
         if name not in wanted and name not in removed and _ours(facts.secrets.get(name), owner):
@@ -154,18 +188,20 @@ def _direct(tenant: SearchTenant) -> str:
 
 
 def _digests(
-    entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings, signing: CellRegistration | None
+    entry: AccessEntry, owner: Owner, cell: CellState, settings: TenantSettings, facts: TenantFacts, tier: Tier
 ) -> tuple[str, ...]:
     """What the Secret may say that it was made from; the first is how it is made now.
 
     While it is not known how far a rotation has come, a token of either key is left as it is.
     """
-    registration = cell.registration
-    if signing is not None:
-        keys: tuple[str, ...] = (signing.api_key,)
+    registration, signing = cell.registration, facts.signing
+    if tier != "Collection":
+        keys: tuple[str, ...] = (facts.gateway_key or "",)
+    elif signing is not None:
+        keys = (signing.api_key,)
     else:
         keys = tuple(key for key in (registration.api_key, registration.alt_api_key) if key)
-    return tuple(inputs_digest(entry, owner, cell, settings, signing=key) for key in keys)
+    return tuple(inputs_digest(entry, owner, cell, settings, signing=key, tier=tier) for key in keys)
 
 
 def _ours(found: AccessSecretState | None, owner: Owner) -> bool:

@@ -22,7 +22,7 @@ from searchops.planning.names import (
     KEY_PREVIOUS,
     generation_of,
 )
-from searchops.planning.schema import dense_binding, lexical_binding, side_of
+from searchops.planning.schema import dense_binding, layout_of, lexical_binding, side_of
 from searchops.planning.tenant_facts import (
     DropCollection,
     EmitEvent,
@@ -128,12 +128,16 @@ def _fresh_side(context: BindingContext, target: Binding) -> CollectionState | N
     found = next((item for item in context.facts.collections if item.name == name), None)
     if found is None or not context.owner.owns(found) or generation_of(context.owner.alias, found.name) is None:
         return None
-    shape = (spec.sharding.shards, spec.sharding.replicas)
-    if (found.shards, found.replicas) != shape:
+    shape = (spec.isolation, layout_of(spec), spec.sharding.shards, spec.sharding.replicas)
+    if _shape(found) != shape:
         return None
-    if same and (context.current.shards, context.current.replicas) == shape:
+    if same and _shape(context.current) == shape:
         return None
     return found if context.lacking(previous) == 0 else None
+
+
+def _shape(collection: CollectionState) -> tuple[str, str, int, int]:
+    return collection.tier, collection.layout, collection.shards, collection.replicas
 
 
 def _switch_back(context: BindingContext, target: Binding, side: CollectionState) -> BindingStep:

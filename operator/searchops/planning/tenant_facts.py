@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         RegisterState,
         SearchProbe,
         StrictMode,
+        Tier,
         TokenGrant,
     )
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
@@ -62,6 +63,7 @@ class TenantFacts:
         restored: another cell, onto which its collection was restored after its own lost it, or None.
         register: the tenant's part of its cell's register of tokens; None where there is none or it was not read.
         signing: the tenant's cell with the key that signs tokens now; None while a rotation's record is not read yet.
+        gateway_key: signs tokens of tenants that share a collection; None while it is not known.
         canary: what the isolation canary saw last; None where it has not spoken since this process began.
     """
 
@@ -82,6 +84,7 @@ class TenantFacts:
     register: RegisterState | None = None
     signing: CellRegistration | None = None
     canary: CanaryResult | None = None
+    gateway_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +172,16 @@ class DropCollection:
 
 @dataclass(frozen=True, slots=True)
 class WriteAccessSecret:
-    """Sign a token for an access entry and write its Secret."""
+    """Sign a token for an access entry and write its Secret.
+
+    Attributes:
+        tier: of the tenant; a shared one's token is signed with the gateway's key and names no database.
+    """
 
     entry: AccessEntry
     inputs_digest: str
     token_id: str = ""
+    tier: Tier = "Collection"
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,12 +230,10 @@ def _stranger(context: BindingContext, design: CollectionDesign, there: Collecti
 
 
 def _fits(there: CollectionState, design: CollectionDesign) -> bool:
-    return (dict(there.dense), there.sparse, there.shards, there.replicas) == (
-        dict(design.dense),
-        frozenset(design.sparse),
-        design.shards,
-        design.replicas,
-    )
+    seen = (there.tier, there.layout, dict(there.dense), there.shards, there.replicas)
+    wanted = (design.tier, design.layout, dict(design.dense), design.shards, design.replicas)
+    lexical = frozenset(design.sparse)
+    return seen == wanted and (lexical <= there.sparse if there.slice else lexical == there.sparse)
 
 
 def _clear(context: BindingContext, there: CollectionState) -> BindingStep:

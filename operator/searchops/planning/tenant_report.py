@@ -37,7 +37,7 @@ def report(
     """The status of a provisioned tenant; Ready is the conjunction of what a merchant needs."""
     findings = {finding.type: finding for finding in extra}
     findings["Placed"] = placed(cell)
-    findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, f"{current.name} behind {owner.alias}")
+    findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, _standing(current, owner))
     findings.setdefault("SchemaInSync", yes("SchemaInSync", TenantReason.IN_SYNC, "declared fields are as they should"))
     findings["QuotaOK"] = quota_finding(tenant, current)
     findings["Searchable"] = _searchable(facts)
@@ -55,12 +55,20 @@ def report(
             "alias": owner.alias,
             "collection": current.name,
             "binding": state.to_status(),
-            "isolation": IsolationStatus(mode="Collection", enforced_by="Database"),
+            "isolation": IsolationStatus(
+                mode=current.tier, enforced_by="Database" if current.tier == "Collection" else "Gateway"
+            ),
             "usage": usage(tenant, current),
         }
     )
     requeue = None if findings["Searchable"].status == "True" or paused else CELL_RETRY_SECONDS
     return TenantPlan((), status, requeue)
+
+
+def _standing(current: CollectionState, owner: Owner) -> str:
+    if current.slice is None:
+        return f"{current.name} behind {owner.alias}"
+    return f"{current.name} behind {owner.alias}: slice {current.slice.key} of {current.slice.collection}"
 
 
 def _ready(findings: dict[str, Finding], *, paused: bool) -> Finding:

@@ -38,12 +38,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from datetime import datetime
 
+    from searchops.adapters.access_probes import AccessProbes
     from searchops.adapters.directory import RegisteredDirectory
     from searchops.adapters.kube import KubeObjects
     from searchops.adapters.kube_api import KubeApi
     from searchops.adapters.qdrant import QdrantCells
+    from searchops.adapters.shared_cells import SharedCells
     from searchops.adapters.triton import TritonServers
     from searchops.controllers.cell_access import CellAccess
+    from searchops.controllers.gateway_credentials import GatewayCredentialKeeper
     from searchops.controllers.isolation_canary import IsolationCanary
     from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.runtime.barrier import Barrier
@@ -114,8 +117,11 @@ class Parts:
 
     settings: OperatorSettings
     api: KubeApi
-    cells: QdrantCells
+    raw_cells: QdrantCells
+    cells: SharedCells
     access: CellAccess
+    gateway: GatewayCredentialKeeper
+    probes: AccessProbes
     canary: IsolationCanary
     servers: TritonServers
     directory: RegisteredDirectory
@@ -220,9 +226,11 @@ def _tenant_controller(
         directory=parts.directory,
         objects=parts.objects,
         secrets=KubeAccessSecrets(parts.api),
-        register=QdrantTokens(parts.cells),
+        register=QdrantTokens(parts.raw_cells),
         keys=parts.access,
         canary=parts.canary,
+        gateway_keys=parts.gateway,
+        trials=parts.probes,
         signer=signer,
         reindex_jobs=reindex_jobs,
         events=parts.events,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import random
+import secrets
 import signal
 import socket
 import time
@@ -17,19 +18,25 @@ from searchops.adapters.access_probes import AccessProbes
 from searchops.adapters.directory import RegisteredDirectory
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
+from searchops.adapters.kube_gateway_secret import KubeGatewaySecret
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_namespaces import KubeNamespaceLabels
 from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.adapters.qdrant import QdrantCells
+from searchops.adapters.shared_cells import SharedCells
+from searchops.adapters.tokens import CellKeySigner
 from searchops.adapters.triton import TritonServers
 from searchops.controllers.cell_access import CellAccess
 from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.cell_watch import CellWatch
+from searchops.controllers.gateway_credentials import GatewayCredentialKeeper
 from searchops.controllers.isolation_canary import IsolationCanary
 from searchops.controllers.job_sweep import JobSweep
 from searchops.controllers.model import status_of
 from searchops.controllers.namespace_protection import NamespaceProtection
 from searchops.controllers.tenant_lanes import limits_for
+from searchops.planning.gateway_credentials import CredentialSettings
+from searchops.planning.names import slice_key
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.dependency import Dependencies
 from searchops.runtime.ghost_sweep import GhostSweep
@@ -66,6 +73,7 @@ logger = logging.getLogger(__name__)
 LEASE_NAME = "searchops-operator"
 GHOST_SECONDS = 1800.0
 JOB_SWEEP_SECONDS = 600.0
+GATEWAY_KEY_BYTES = 48
 FIRST_LOOK_SECONDS = 30.0
 """After the start: the first passes over all tenants have gone by then, and placements want the cells' numbers."""
 SHUTDOWN_SECONDS = 8.0
@@ -83,8 +91,16 @@ class Operator:
         self._dependencies = Dependencies(limits, rng=random.Random())  # noqa: S311 - jitter, no secret
         bucket = TokenBucket(settings.writes_per_second, max(1, int(settings.writes_per_second)))
         self._objects = KubeObjects(api)
-        self._cells = QdrantCells()
+        self._raw_cells = QdrantCells()
+        self._cells = SharedCells(
+            self._raw_cells,
+            fleet=settings.fleet,
+            tenants_each=settings.shared_tenants,
+            slice_key=slice_key,
+            made=self._shared_made,
+        )
         self._servers = TritonServers()
+        self._protect = redactor.protect
         self._directory = RegisteredDirectory(protect=redactor.protect)
         self._templates: dict[str, Mapping[str, Any]] = {}
         self._events = EventRecorder(
@@ -97,6 +113,7 @@ class Operator:
         self._probes = AccessProbes()
         self._access = self._cell_access()
         self._canary = self._isolation_canary()
+        self._gateway = self._gateway_credentials()
         self._sources = [kind.source for kind in self._kinds.all]
         self._barrier = Barrier(self._sources)
         self._stop = asyncio.Event()
@@ -120,6 +137,26 @@ class Operator:
             clock=_now,
         )
 
+    def _gateway_credentials(self) -> GatewayCredentialKeeper:
+        settings = self._settings
+        return GatewayCredentialKeeper(
+            CredentialSettings(settings.fleet, settings.token_lifetime, settings.revocable_tokens),
+            secret=KubeGatewaySecret(self._api, settings.namespace, settings.gateway_secret),
+            directory=self._directory,
+            cells=self._cells,
+            objects=self._objects,
+            keys=self._access,
+            signer=CellKeySigner(),
+            tenants=self._kinds.tenants.cache,
+            wake=self._kinds.tenants.queue.add,
+            clock=_now,
+            new_key=lambda: secrets.token_urlsafe(GATEWAY_KEY_BYTES),
+            protect=self._protect,
+        )
+
+    def _shared_made(self, _cell: str) -> None:
+        self._gateway.changed()
+
     def _isolation_canary(self) -> IsolationCanary:
         return IsolationCanary(
             period=self._settings.isolation_canary_minutes * 60,
@@ -137,8 +174,11 @@ class Operator:
         return Parts(
             settings=self._settings,
             api=self._api,
+            raw_cells=self._raw_cells,
             cells=self._cells,
             access=self._access,
+            gateway=self._gateway,
+            probes=self._probes,
             canary=self._canary,
             servers=self._servers,
             directory=self._directory,
@@ -225,6 +265,7 @@ class Operator:
             group.create_task(self._watch_cells())
             group.create_task(self._keep_backups())
             group.create_task(self._repeat(self._access.run_once, self._settings.cell_access_seconds))
+            group.create_task(self._keep_gateway())
             if self._settings.isolation_canary_minutes:
                 group.create_task(self._repeat(self._canary.run_once, self._canary.turn))
 
@@ -248,6 +289,10 @@ class Operator:
         while True:
             await self._keeper.run_once()
             await asyncio.sleep(self._settings.backup_round_seconds)
+
+    async def _keep_gateway(self) -> None:
+        await self._barrier.wait()
+        await self._gateway.run()
 
     async def _repeat(self, turn: Callable[[], Coroutine[Any, Any, Any]], seconds: float) -> None:
         await self._barrier.wait()
@@ -337,7 +382,7 @@ class Operator:
         await asyncio.wait(watches, timeout=2.0)
         await runner.cleanup()
         self._dependencies.close()
-        for part in (self._cells, self._probes, self._servers, self._api):
+        for part in (self._raw_cells, self._probes, self._servers, self._api):
             with contextlib.suppress(Exception):
                 await part.close()
 

@@ -38,6 +38,7 @@ def tenant_manifest(
     model: str = UNPROMOTED,
     policy: str = "Retain",
     undelete_window: str = "72h",
+    isolation: str = "Collection",
 ) -> Json:
     """A merchant of fasteners with a storefront and an indexer."""
     return {
@@ -46,7 +47,7 @@ def tenant_manifest(
         "metadata": {"name": name, "namespace": MERCHANTS},
         "spec": {
             "model": {"name": model},
-            "isolation": "Collection",
+            "isolation": isolation,
             "placement": {"cellSelector": {"matchLabels": {"region": region}}},
             "languages": ["en"],
             "fields": [

@@ -27,6 +27,7 @@ READ_BY_PEOPLE: Final = (
     "/api/v1/pods",
     "/apis/batch/v1/jobs",
 )
+GATEWAY_FILE: Final = "credentials.json"
 SECRET_KEYS: Final = ("token", "apiKey", "altApiKey")
 TOKEN_SHAPE: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ")
 
@@ -41,6 +42,10 @@ async def secrets_of(sandbox: Sandbox) -> dict[str, str]:
             if key in item.get("data", {}):
                 where = f"{item['metadata']['namespace']}/{item['metadata']['name']}.{key}"
                 found[where] = base64.b64decode(item["data"][key]).decode()
+        if GATEWAY_FILE in item.get("data", {}):
+            credentials = json.loads(base64.b64decode(item["data"][GATEWAY_FILE]))
+            found |= {f"gateway key {number}": key for number, key in enumerate(credentials["keys"])}
+            found |= {f"gateway token of {cell}": one["token"] for cell, one in credentials["cells"].items()}
     for path in await asyncio.to_thread(_files, sandbox.folder, "*.kubeconfig"):
         for user in yaml.safe_load(path.read_text())["users"]:
             if "token" in user["user"]:

@@ -16,6 +16,7 @@ from searchops.api.observed import (
     TokenGrant,
 )
 from searchops.api.retrieval import Binding
+from searchops.api.shared import SliceAddress
 from searchops.planning.names import (
     KEY_BINDING,
     KEY_FLEET,
@@ -59,6 +60,13 @@ class FakeCollection:
     strict: StrictMode | None
     indexes: dict[str, str] = field(default_factory=dict)
     points: dict[int, FakePoint] = field(default_factory=dict)
+
+    @property
+    def slice(self) -> SliceAddress | None:
+        """Where it would stand in a shared collection."""
+        if self.design.tier == "Collection":
+            return None
+        return SliceAddress(self.design.tier, f"prod@shared-{self.design.layout}-0", f"key-{self.design.name}")
 
     def binding(self, key: str) -> Binding | None:
         text = self.metadata.get(key)
@@ -358,4 +366,6 @@ def _state(found: FakeCollection) -> CollectionState:
         replicas=found.design.replicas,
         strict=found.strict,
         metadata=dict(found.metadata),
+        slice=found.slice,
+        layout=found.design.layout,
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.observed import CanaryResult, CellRegistration, PoolRegistration
+from searchops.api.observed import CanaryResult, CellRegistration, PoolRegistration, Trial
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.tenant import TenantController, TenantPorts
@@ -107,6 +107,31 @@ class FakeCanary:
         return self.found.get(tenant)
 
 
+class FakeGatewayKeys:
+    """`GatewayKeys` that a test sets."""
+
+    def __init__(self) -> None:
+        self.now: str | None = "g" * 40
+
+    def key(self) -> str | None:
+        return self.now
+
+
+class FakeTrials:
+    """`TokenTrials`: the gateway opens what a token of its own key asks for, as far as a test lets it."""
+
+    def __init__(self) -> None:
+        self.answer = Trial.OPENED
+        self.asked: list[tuple[str, str]] = []
+
+    async def at_cell(self, cell: CellRegistration, alias: str, token: str) -> Trial:
+        raise AssertionError(f"a pass tries no token at {cell.name} on {alias}: {len(token)}")
+
+    async def at_gateway(self, url: str, tenant: str, token: str) -> Trial:
+        self.asked.append((url, tenant))
+        return self.answer if token else Trial.REFUSED
+
+
 class TenantWorld:
     """One tenant `shop/acme` of the model `enc` on the cell `eu-1`.
 
@@ -128,6 +153,8 @@ class TenantWorld:
         self.register: TokenRegister = self.cells.register
         self.keys = FakeKeys()
         self.canary = FakeCanary()
+        self.gateway_keys = FakeGatewayKeys()
+        self.trials = FakeTrials()
         self.directory = FakeDirectory(*cells)
         self.lease = 13.0
         self.gateway = "https://search.example"
@@ -171,6 +198,8 @@ class TenantWorld:
             register=self.register,
             keys=self.keys,
             canary=self.canary,
+            gateway_keys=self.gateway_keys,
+            trials=self.trials,
             reindex_jobs=self.jobs,
             events=self.events,
         )

@@ -23,10 +23,12 @@ else:
 
 SPACES = {1: "s1", 2: "s2", 3: "s2", 4: "s4"}
 LANGUAGES = (["en"], ["de"], ["en", "fi"])
+TIERS = ("Collection", "Shared", "ShardKey")
 STEPS = st.one_of(
     st.tuples(st.just("model"), st.sampled_from([0, 1, 2, 3, 4]), st.sampled_from([0, 1, 2, 3, 4])),
     st.tuples(st.just("silence"), st.just(0), st.just(0)),
     st.tuples(st.just("languages"), st.sampled_from([0, 1, 2]), st.just(0)),
+    st.tuples(st.just("isolation"), st.sampled_from([0, 1, 2]), st.just(0)),
     st.tuples(st.just("profile"), st.sampled_from([0, 1]), st.just(0)),
     st.tuples(st.just("passes"), st.integers(1, 4), st.sampled_from([0, 5, 35])),
     st.tuples(st.just("worker"), st.sampled_from([0, 1, 2]), st.just(0)),
@@ -46,7 +48,7 @@ def _revision(number: int) -> dict[str, Any] | None:
 
 async def _do(world: TenantWorld, spec: dict[str, Any], step: tuple[str, int, int]) -> None:
     match step:
-        case ("languages" | "profile" | "paused", _, _):
+        case ("languages" | "isolation" | "profile" | "paused", _, _):
             _edit(world, spec, step)
         case ("passes", number, seconds):
             for _ in range(number):
@@ -65,6 +67,8 @@ def _edit(world: TenantWorld, spec: dict[str, Any], step: tuple[str, int, int]) 
     match step:
         case ("languages", number, _):
             spec["languages"] = LANGUAGES[number]
+        case ("isolation", number, _):
+            spec["isolation"] = TIERS[number]
         case ("profile", number, _):
             spec["retrieval"] = {"profile": ("default", "plain")[number]}
         case ("paused", number, _):
@@ -144,6 +148,10 @@ def _assert_end(world: TenantWorld, spec: dict[str, Any]) -> None:
     binding = world.live.binding(KEY_BINDING)
     assert binding is not None
     assert (binding.vector, list(binding.analyser.languages)) == ("d-s4", spec.get("languages", ["en"]))
+    tier = spec.get("isolation", "Collection")
+    assert world.live.design.tier == tier
+    for key, data in world.secrets.data.items():
+        assert ("url" in data) == (tier == "Collection" and key.name.endswith("storefront")), key
     assert binding.profile.name == spec.get("retrieval", {}).get("profile", "default")
     stored = {product: point.versions.get("d-s4") for product, point in world.live.points.items()}
     assert stored == world.documents

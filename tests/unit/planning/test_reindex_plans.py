@@ -99,6 +99,8 @@ def test_a_prepared_job_makes_one_indexed_worker_and_says_so() -> None:
         "sourceUri": None,
         "targetCollection": f"{ALIAS}@g2",
         "manifestDigest": "m" * 8,
+        "sourceSlice": None,
+        "targetSlice": None,
         "servers": ["triton:8001"],
         "slices": 2,
         "batch": 64,

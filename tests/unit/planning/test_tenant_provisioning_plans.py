@@ -220,7 +220,24 @@ PINNED = {"pinned": {"uri": "s3://h/p", "digest": case.DIGEST}}
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"isolation": "Shared"}, "spec.isolation Shared is not supported by this version: use Collection"),
+        (
+            {"isolation": "Shared", "backup": {"schedule": "0 3 * * *"}},
+            "spec.backup with spec.isolation Shared is not supported: snapshots are of whole collections; remove it",
+        ),
+        (
+            {"isolation": "ShardKey", "deletionPolicy": "Snapshot"},
+            "spec.deletionPolicy Snapshot with spec.isolation ShardKey is not supported: snapshots are of whole "
+            "collections; use Retain or Delete",
+        ),
+        (
+            {"isolation": "Shared", "sharding": {"shards": 2}},
+            "spec.sharding.shards 2 with spec.isolation Shared is not supported: remove it",
+        ),
+        (
+            {"isolation": "Shared", "access": [{"name": "w", "role": "Index", "secretName": "w", "direct": True}]},
+            "spec.access: direct with spec.isolation Shared is not supported: only the gateway writes to a shared "
+            "collection; remove it",
+        ),
         (
             {"gate": PINNED},
             "spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout",

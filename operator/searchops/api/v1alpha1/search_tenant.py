@@ -200,9 +200,29 @@ class SearchTenantSpec(ApiModel):
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
-            "!(self.isolation == 'Shared' && has(self.sharding) && self.sharding.shards > 1)",
+            "self.isolation == 'Collection' || !has(self.sharding) || self.sharding.shards <= 1",
             "a tenant of a shared collection has no shards of its own: remove sharding or use isolation Collection",
             ".sharding.shards",
+            "FieldValueForbidden",
+        ),
+        CelRule(
+            "self.isolation == 'Collection' || !has(self.backup)",
+            "backups are snapshots of whole collections, and a shared one holds other tenants too: remove backup or "
+            "use isolation Collection",
+            ".backup",
+            "FieldValueForbidden",
+        ),
+        CelRule(
+            "self.isolation == 'Collection' || !has(self.deletionPolicy) || self.deletionPolicy != 'Snapshot'",
+            "a snapshot of a shared collection would hold other tenants too: use Retain or Delete, or isolation "
+            "Collection",
+            ".deletionPolicy",
+            "FieldValueForbidden",
+        ),
+        CelRule(
+            "self.isolation == 'Collection' || !has(self.access) || self.access.all(a, !has(a.direct) || !a.direct)",
+            "nobody but the gateway may write to a shared collection: remove direct or use isolation Collection",
+            ".access",
             "FieldValueForbidden",
         ),
         CelRule(

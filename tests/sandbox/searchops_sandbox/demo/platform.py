@@ -12,6 +12,7 @@ import aiohttp
 
 from searchops_sandbox.demo.buckets import REPOSITORY, Buckets
 from searchops_sandbox.demo.kept_engines import share_engines
+from searchops_sandbox.mounted_secret import MountedSecret
 from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
 from searchops_sandbox.registration import NAMESPACE
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 RELEASE = "searchops"
 SERVICE_ACCOUNT = "searchops"
 FLEET = "demo"
+GATEWAY_SECRET = "searchops-gateway"
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 5.0
 
@@ -43,6 +45,7 @@ class Platform:
         self._probe_port = free_port()
         self._operator: ManagedProcess | None = None
         self._gateway: ManagedProcess | None = None
+        self._mounted: MountedSecret | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -63,6 +66,8 @@ class Platform:
         for process in (self._operator, self._gateway):
             if process is not None:
                 await process.stop()
+        if self._mounted is not None:
+            await self._mounted.stop()
         await self.sandbox.close()
 
     @property
@@ -148,7 +153,10 @@ class Platform:
         return self._operator
 
     async def start_gateway(self) -> None:
-        """One gateway; it holds no credential of its own."""
+        """One gateway; its only credential is the Secret that the operator writes for it."""
+        mounted = self.sandbox.folder / "gateway-credentials"
+        self._mounted = MountedSecret(self.sandbox.api, NAMESPACE, GATEWAY_SECRET, mounted)
+        await self._mounted.start()
         cells = {name: {"url": cell.rest_url} for name, cell in self.sandbox.cells.items()}
         environment = {
             **os.environ,
@@ -156,6 +164,7 @@ class Platform:
             "SEARCHOPS_GATEWAY_SERVERS": json.dumps([item.grpc_url for item in self.sandbox.pools["default"]]),
             "SEARCHOPS_GATEWAY_PORT": str(self.gateway_port),
             "SEARCHOPS_GATEWAY_BINDING_SECONDS": "1.0",
+            "SEARCHOPS_GATEWAY_CREDENTIALS": str(mounted / "credentials.json"),
         }
         worker = Path(sys.executable).parent / "searchops-worker"
         self._gateway = ManagedProcess(

@@ -1,0 +1,424 @@
+"""Cells with shared collections: the port of cells, in which a tenant's slice looks like a collection of its own.
+
+Planner and controllers know generations, names and metadata; where a tenant shares a collection, this adapter keeps
+them in the tenant's record there (`searchops.api.shared`) and turns every call on a generation ``<alias>@g<n>`` into
+one on the slice. Collections of one tenant pass through untouched.
+
+The record is read, changed and written whole. That is safe because one process writes a cell at a time: the leader,
+in the cell's one slot for DDL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from searchops.adapters.qdrant_shapes import same_owner
+from searchops.adapters.qdrant_shared import QdrantShared
+from searchops.adapters.shared_shelf import (
+    KEY_FLEET,
+    Found,
+    Shelf,
+    as_collection,
+    is_shared_name,
+    over_contents,
+    over_survey,
+    rewritten,
+    shared_name,
+    split_alias,
+    unreadable,
+)
+from searchops.api.shared import (
+    KEY_LAYOUT,
+    KEY_SHARED,
+    RECORD_PREFIX,
+    NameRecord,
+    SliceRecord,
+    TenantRecord,
+    record_key,
+    records_of,
+)
+from searchops.runtime.errors import NotReady, Terminal, Transient, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from searchops.adapters.qdrant import QdrantCells
+    from searchops.api.observed import (
+        CellContents,
+        CellIdentity,
+        CellLoad,
+        CellRegistration,
+        CellState,
+        CollectionDesign,
+        CollectionState,
+        RecallSample,
+        SearchProbe,
+        StrictMode,
+    )
+
+SHELF_SECONDS = 1.0
+READS_AT_ONCE = 8
+KEY_UID = "searchops.dev/uid"
+KEY_GENERATION = "searchops.dev/generation"
+
+
+class SharedCells:
+    """Reads and writes of every cell, slices of shared collections among them.
+
+    Args:
+        cells: the cells themselves.
+        fleet: whose shared collections are looked into.
+        tenants_each: most tenants of one shared collection.
+        slice_key: key of a new slice, from its owner's uid, alias and generation.
+        made: told of a cell on which a shared collection was made.
+        now: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        cells: QdrantCells,
+        *,
+        fleet: str,
+        tenants_each: int,
+        slice_key: Callable[[str, str, int], str],
+        made: Callable[[str], None] = lambda _cell: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cells = cells
+        self._points = QdrantShared(cells)
+        self._fleet = fleet
+        self._tenants_each = tenants_each
+        self._slice_key = slice_key
+        self._made = made
+        self._now = now
+        self._shelves: dict[str, Shelf] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._doubts: dict[str, int] = {}
+        self._named: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {}
+        self._composed: dict[str, tuple[CellState, int, CellState]] = {}
+
+    # -- reads -------------------------------------------------------------------------------------------------
+
+    async def survey(self, cell: CellRegistration) -> CellState:
+        """As `QdrantCells.survey`, with slices; where a shared collection cannot be read the cell is not known."""
+        state = await self._cells.survey(cell)
+        if not state.reachable or not self._names(state):
+            return state
+        try:
+            shelf = await self._shelf(cell, state)
+        except (Transient, NotReady, Terminal) as error:
+            return replace(state, reachable=False, error=error.message)
+        kept = self._composed.get(cell.name)
+        if kept is not None and kept[0] is state and kept[1] == shelf.version:
+            return kept[2]
+        composed = over_survey(state, shelf)
+        self._composed[cell.name] = state, shelf.version, composed
+        return composed
+
+    async def contents(self, cell: CellRegistration) -> CellContents:
+        """As `QdrantCells.contents`, with slices."""
+        return over_contents(await self._cells.contents(cell), self._fleet)
+
+    async def load(self, cell: CellRegistration) -> CellLoad:
+        """As `QdrantCells.load`; points of slices are not in it."""
+        return await self._cells.load(cell)
+
+    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
+        """One collection or slice, or None."""
+        found = await self._find(cell, collection)
+        if found is None:
+            return await self._cells.describe(cell, collection)
+        points = await self._points.count_all(cell, found.address)
+        return as_collection(found, points)
+
+    async def count(
+        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
+    ) -> int:
+        """Exact number of live points of a collection or slice."""
+        found = await self._find(cell, collection)
+        if found is None:
+            return await self._cells.count(cell, collection, lacking=lacking, missed=missed)
+        return await self._points.count(cell, found.address, lacking=lacking, missed=missed)
+
+    async def recall(self, cell: CellRegistration, collection: str, vector: str) -> RecallSample:
+        """Approximate against exact search, within one slice where it is one."""
+        found = await self._find(cell, collection)
+        if found is None:
+            return await self._cells.recall(cell, collection, vector)
+        return await self._cells.recall(cell, found.address.collection, vector, within=found.address)
+
+    async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
+        """As `QdrantCells.probe_search`: it is the database's answer, which knows no name of a slice."""
+        return await self._cells.probe_search(cell, alias, vector, token)
+
+    # -- writes ------------------------------------------------------------------------------------------------
+
+    async def claim(self, cell: CellRegistration, identity: CellIdentity) -> None:
+        """As `QdrantCells.claim`."""
+        await self._cells.claim(cell, identity)
+
+    async def create_collection(self, cell: CellRegistration, design: CollectionDesign) -> None:
+        """A collection, or a slice in one that has room; an existing one of the same owner is success."""
+        if design.tier == "Collection":
+            await self._cells.create_collection(cell, design)
+            return
+        wanted = dict(design.metadata)
+        found = await self._find(cell, design.name)
+        if found is not None:
+            if not same_owner(found.slice.metadata, wanted):
+                seen = f"cell {cell.name}: {design.name} in {found.address.collection} is another tenant's"
+                raise Terminal("Conflict", describe(seen, wanted="the name free", next_step="Rename, or remove it."))
+            await self._fit_vectors(cell, found.address.collection, design)
+            return
+        uid, alias, generation = wanted[KEY_UID], split_alias(design.name.rsplit("@g", 1)[0])[0], _generation(wanted)
+        collection = await self._room(cell, uid, design)
+        key, tier = self._slice_key(uid, alias, generation), design.tier
+        if tier == "ShardKey":
+            await self._points.add_shard_key(cell, collection, key, design.replicas)
+        before = (await self._current(cell)).records(collection).get(uid)
+        record = before or TenantRecord(tier=tier, alias=alias)
+        made = SliceRecord(key=key, vectors=dict(design.dense), metadata=wanted)
+        slices = {**record.slices, generation: made}
+        await self._write(cell, collection, {uid: record.model_copy(update={"slices": slices})})
+
+    async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
+        """Payload index; that of a slice is one of its collection, which all its tenants have."""
+        found = await self._find(cell, collection)
+        await self._cells.create_index(cell, collection if found is None else found.address.collection, field, kind)
+        if found is not None:
+            await self._reread(cell, found.address.collection)
+
+    async def point_alias(self, cell: CellRegistration, alias: str, collection: str) -> None:
+        """Create or move a name: for a slice one PATCH of the record, and no alias of that name is left.
+
+        From a slice to a collection the alias comes first, and taking the name out of the record is the move itself.
+        """
+        found = await self._find(cell, collection)
+        base, suffix = split_alias(alias)
+        if found is None:
+            await self._cells.point_alias(cell, alias, collection)
+            await self._unname(cell, base, suffix)
+            return
+        shelf = await self._current(cell)
+        state = await self._cells.survey(cell)
+        if over_survey(state, shelf).aliases.get(alias) != collection or suffix not in found.record.names:
+            name = NameRecord(generation=found.generation, turn=shelf.turn(base, suffix))
+            record = found.record.model_copy(update={"names": {**found.record.names, suffix: name}})
+            await self._write(cell, found.address.collection, {found.uid: record})
+        if alias in state.aliases:
+            await self._cells.remove_alias(cell, alias)
+
+    async def remove_alias(self, cell: CellRegistration, alias: str) -> None:
+        """Remove a name wherever it stands; a missing one is success."""
+        base, suffix = split_alias(alias)
+        if not await self._unname(cell, base, suffix) or alias in (await self._cells.survey(cell)).aliases:
+            await self._cells.remove_alias(cell, alias)
+
+    async def patch_metadata(
+        self, cell: CellRegistration, collection: str, metadata: Mapping[str, str | None], strict: StrictMode | None
+    ) -> None:
+        """One PATCH of flat keys; those of a slice are in its tenant's record, which moves with a new uid."""
+        found = await self._find(cell, collection)
+        if found is None:
+            await self._cells.patch_metadata(cell, collection, metadata, strict)
+            return
+        values = {**found.slice.metadata, **{key: value for key, value in metadata.items() if value is not None}}
+        kept = {key: value for key, value in values.items() if metadata.get(key, value) is not None}
+        changed = found.slice.model_copy(update={"metadata": kept})
+        await self._write(cell, found.address.collection, rewritten(found, changed), strict)
+
+    async def add_vector(self, cell: CellRegistration, collection: str, vector: str, dimension: int) -> None:
+        """Add a dense vector; a slice's is one of its collection, and in its record."""
+        found = await self._find(cell, collection)
+        if found is None:
+            await self._cells.add_vector(cell, collection, vector, dimension)
+            return
+        await self._cells.add_vector(cell, found.address.collection, vector, dimension)
+        await self._reread(cell, found.address.collection)
+        vectors = {**found.slice.vectors, vector: dimension}
+        changed = found.slice.model_copy(update={"vectors": vectors})
+        await self._write(cell, found.address.collection, rewritten(found, changed))
+
+    async def remove_vector(self, cell: CellRegistration, collection: str, vector: str) -> None:
+        """Remove a dense vector; of a slice's points alone, and of the collection where no record names it."""
+        found = await self._find(cell, collection)
+        if found is None:
+            await self._cells.remove_vector(cell, collection, vector)
+            return
+        if vector in found.shared.dense:
+            await self._points.delete_vectors(cell, found.address, vector)
+        vectors = {name: size for name, size in found.slice.vectors.items() if name != vector}
+        changed = found.slice.model_copy(update={"vectors": vectors})
+        await self._write(cell, found.address.collection, rewritten(found, changed))
+        await self._remove_unnamed(cell, found.address.collection, [vector])
+
+    async def drop_collection(self, cell: CellRegistration, collection: str) -> None:
+        """Drop a collection; of a slice its points first and then its part of the record, never the collection."""
+        found = await self._find(cell, collection)
+        if found is None:
+            if is_shared_name(self._fleet, collection):
+                seen = f"cell {cell.name}: {collection} holds many tenants"
+                raise Terminal("Conflict", describe(seen, wanted="a tenant's own", next_step="Nothing was dropped."))
+            await self._cells.drop_collection(cell, collection)
+            return
+        if found.address.tier == "ShardKey":
+            await self._points.drop_shard_key(cell, found.address.collection, found.address.key)
+        else:
+            await self._points.delete_points(cell, found.address)
+        await self._write(cell, found.address.collection, rewritten(found, None))
+        await self._remove_unnamed(cell, found.address.collection, list(found.slice.vectors))
+
+    # -- within ------------------------------------------------------------------------------------------------
+
+    async def _shelf(self, cell: CellRegistration, state: CellState) -> Shelf:
+        """The cell's shared collections, read anew after a second; what is written meanwhile goes before."""
+        names = self._names(state)
+        async with self._locks.setdefault(cell.name, asyncio.Lock()):
+            shelf = self._shelves.get(cell.name)
+            fresh = shelf is not None and self._now() - shelf.read_at < SHELF_SECONDS
+            if shelf is not None and fresh and all(name in shelf.collections for name in names):
+                return shelf
+            began, at = (shelf.version if shelf is not None else 0), self._now()
+            doubts = self._doubts.get(cell.name, 0)
+            limit = asyncio.Semaphore(READS_AT_ONCE)
+
+            async def read(name: str) -> CollectionState | None:
+                async with limit:
+                    return await self._cells.describe(cell, name)
+
+            found = await asyncio.gather(*(read(name) for name in names))
+            shelf = self._shelves.setdefault(cell.name, Shelf(at, {}))
+            collections = {item.name: item for item in found if item is not None and self._is_ours(item)}
+            for name, version in shelf.touched.items():
+                if version > began:
+                    collections[name] = shelf.collections[name]
+            if collections != shelf.collections:
+                shelf.collections, shelf.version = collections, shelf.version + 1
+            sure = doubts == self._doubts.get(cell.name, 0)
+            shelf.read_at = at if sure else at - SHELF_SECONDS
+            return shelf
+
+    def _names(self, state: CellState) -> tuple[str, ...]:
+        """The shared collections of a survey; worked out once for each, however many passes share it."""
+        known = self._named.get(state.name)
+        if known is None or known[0] is not state.collections:
+            names = sorted(name for name in state.collections if is_shared_name(self._fleet, name))
+            known = self._named[state.name] = state.collections, tuple(names)
+        return known[1]
+
+    def _is_ours(self, state: CollectionState) -> bool:
+        return state.metadata.get(KEY_FLEET) == self._fleet and KEY_SHARED in state.metadata
+
+    async def _current(self, cell: CellRegistration) -> Shelf:
+        """The shelf for a decision; raises where the cell's shared collections cannot be read."""
+        state = await self._cells.survey(cell)
+        if not state.reachable:
+            raise Transient(f"cell {cell.name} does not answer ({state.error}); nothing is decided on it")
+        return await self._shelf(cell, state)
+
+    async def _find(self, cell: CellRegistration, name: str) -> Found | None:
+        """The slice of this name; None where the name is a collection's, or nobody's."""
+        state = await self._cells.survey(cell)
+        if not state.reachable:
+            return None if name in state.collections else await self._find_anew(cell, name)
+        if name in state.collections or not self._names(state):
+            return None
+        return (await self._shelf(cell, state)).slices().get(name)
+
+    async def _find_anew(self, cell: CellRegistration, name: str) -> Found | None:
+        return (await self._current(cell)).slices().get(name)
+
+    async def _room(self, cell: CellRegistration, uid: str, design: CollectionDesign) -> str:
+        """A shared collection of this layout: where the tenant is already, else the first with room, else a new one."""
+        shelf = await self._current(cell)
+        alike = [
+            name
+            for name, item in sorted(shelf.collections.items())
+            if (item.metadata.get(KEY_SHARED), item.metadata.get(KEY_LAYOUT)) == (design.tier, design.layout)
+        ]
+        holding = [name for name in alike if uid in shelf.records(name)]
+        roomy = [name for name in alike if len(shelf.records(name)) < self._tenants_each]
+        if holding or roomy:
+            collection = (holding or roomy)[0]
+        else:
+            taken = (await self._cells.survey(cell)).collections
+            numbers = range(len(alike), len(alike) + len(taken) + 1)
+            names = (shared_name(self._fleet, design.layout, number) for number in numbers)
+            collection = next(name for name in names if name not in taken)
+            await self._points.create(cell, collection, design, self._fleet)
+            self._made(cell.name)
+        await self._points.index_tenants(cell, collection)
+        await self._fit_vectors(cell, collection, design)
+        return collection
+
+    async def _fit_vectors(self, cell: CellRegistration, collection: str, design: CollectionDesign) -> None:
+        found = await self._reread(cell, collection)
+        for vector, dimension in design.dense:
+            if found.dense.get(vector) != dimension:
+                await self._cells.add_vector(cell, collection, vector, dimension)
+                await self._reread(cell, collection)
+
+    async def _reread(self, cell: CellRegistration, collection: str) -> CollectionState:
+        """The collection as it is now, onto the shelf."""
+        found = await self._cells.describe(cell, collection)
+        if found is None or not self._is_ours(found):
+            raise Transient(f"cell {cell.name}: {collection} is not there as a shared collection of this fleet")
+        self._shelves.setdefault(cell.name, Shelf(self._now(), {})).put(found)
+        return found
+
+    async def _unname(self, cell: CellRegistration, alias: str, suffix: str) -> bool:
+        """Take a name out of every record; whether one had it."""
+        shelf = await self._current(cell)
+        had = [item for item in shelf.of_alias(alias) if suffix in item[2].names]
+        for collection, uid, record in had:
+            names = {key: name for key, name in record.names.items() if key != suffix}
+            await self._write(cell, collection, {uid: record.model_copy(update={"names": names})})
+        return bool(had)
+
+    async def _write(
+        self,
+        cell: CellRegistration,
+        collection: str,
+        records: Mapping[str, TenantRecord | None],
+        strict: StrictMode | None = None,
+    ) -> None:
+        """One PATCH of whole records, read back by the cell's guard; whatever it leaves open is read anew."""
+        values = {record_key(uid): None if item is None else item.to_metadata() for uid, item in records.items()}
+        known = (await self._current(cell)).collections.get(collection)
+        for uid in records:
+            if known is None or unreadable(known.metadata, uid):
+                seen = f"cell {cell.name}: the record {record_key(uid)} in the metadata of {collection} cannot be read"
+                raise Terminal(
+                    "Conflict", describe(seen, wanted="a tenant's record", next_step="Restore or remove it.")
+                )
+        try:
+            await self._cells.patch_metadata(cell, collection, values, strict)
+        except BaseException:
+            self._shelves.pop(cell.name, None)
+            self._doubts[cell.name] = self._doubts.get(cell.name, 0) + 1
+            raise
+        shelf = self._shelves.setdefault(cell.name, Shelf(self._now(), {}))
+        state = shelf.collections.get(collection, known)
+        assert state is not None  # noqa: S101 - looked at before the write
+        metadata = {**state.metadata, **{key: value for key, value in values.items() if value is not None}}
+        for key in [key for key, value in values.items() if value is None]:
+            metadata.pop(key, None)
+        shelf.put(replace(state, metadata=metadata, strict=strict or state.strict))
+
+    async def _remove_unnamed(self, cell: CellRegistration, collection: str, vectors: list[str]) -> None:
+        """Take vectors out of the collection that no slice in it names any more; an unreadable record may name any."""
+        state = await self._reread(cell, collection)
+        records = records_of(state.metadata)
+        unread = sum(key.startswith(RECORD_PREFIX) for key in state.metadata) - len(records)
+        named = {vector for record in records.values() for item in record.slices.values() for vector in item.vectors}
+        for vector in vectors:
+            if vector in state.dense and vector not in named and not unread:
+                await self._cells.remove_vector(cell, collection, vector)
+                await self._reread(cell, collection)
+
+
+def _generation(metadata: Mapping[str, str]) -> int:
+    return int(metadata[KEY_GENERATION])

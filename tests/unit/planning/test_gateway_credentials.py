@@ -1,0 +1,142 @@
+"""What the gateway is given: a token for each cell that has shared collections, and keys that outlive a rotation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from searchops.api.meta import format_time
+from searchops.api.observed import CellIdentity
+from searchops.api.shared import CellCredential, CellNote, GatewayCredentials, HeldCredentials, Notes, read_notes
+from searchops.planning.gateway_credentials import CredentialPlan, CredentialSettings, claimed, plan_credentials
+from searchops.planning.tenant_access import key_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.unit.planning import tenant_cases as case
+
+    from searchops.api.observed import CellState
+else:
+    from unit.planning import tenant_cases as case
+
+SETTINGS = CredentialSettings("prod", timedelta(days=30), revocable=True)
+OLD, NEW = "o" * 48, "n" * 48
+SHARED = "prod@shared-0a1b2c3d-0"
+LATER = format_time(case.NOW + timedelta(days=10))
+CELL = case.make_cell(collections=(SHARED, "prod@tokens"), shared=frozenset({SHARED}))
+ACCESS = [{"collection": SHARED, "access": "prw"}, {"collection": "prod@tokens", "access": "r"}]
+CLAIMS = {
+    "exp": int((case.NOW + timedelta(days=30)).timestamp()),
+    "access": ACCESS,
+    "subject": "gateway",
+    "cell": "eu-1",
+}
+CREDENTIAL = CellCredential(token="t" * 20, collections=(SHARED,), register_name="prod@tokens")
+NOTE = CellNote(key_id=key_id(case.KEY), renew_at=LATER)
+SINCE = {key_id(OLD): format_time(case.LONG_AGO)}
+HELD = HeldCredentials(
+    GatewayCredentials(keys=(OLD,), cells={"eu-1": CREDENTIAL}), Notes(cells={"eu-1": NOTE}, keys_since=SINCE)
+)
+
+
+def plan(held: HeldCredentials | None, cell: CellState = CELL, **changes: Any) -> CredentialPlan:
+    signing = {cell.name: changes.pop("signing", cell.registration)}
+    return plan_credentials(
+        held, {cell.name: cell}, signing, "cluster-1", changes.pop("settings", SETTINGS), case.NOW, NEW
+    )
+
+
+def signed(found: CredentialPlan) -> Mapping[str, Mapping[str, Any]]:
+    return found.signed
+
+
+def test_a_first_key_and_a_token_on_exactly_the_shared_collections_and_the_register() -> None:
+    found = plan(None)
+    note = CellNote(key_id=key_id(case.KEY), renew_at=format_time(case.NOW + timedelta(days=15)))
+    since = {key_id(NEW): format_time(case.NOW)}
+    assert found == CredentialPlan(
+        (NEW,), Notes(cells={"eu-1": note}, keys_since=since), {}, {"eu-1": CLAIMS}, changed=True
+    )
+    assert claimed(CLAIMS, "prod") == ((SHARED,), "prod@tokens")
+
+
+def test_what_is_as_it_should_be_is_left() -> None:
+    assert plan(HELD) == CredentialPlan((OLD,), HELD.notes, {"eu-1": CREDENTIAL}, {}, changed=False)
+
+
+@pytest.mark.parametrize(
+    ("cell", "note"),
+    [
+        (replace(CELL, shared=frozenset({SHARED, "prod@shared-0a1b2c3d-1"})), NOTE),
+        (replace(CELL, collections=frozenset({SHARED})), NOTE),
+        (CELL, NOTE.model_copy(update={"key_id": "another"})),
+        (CELL, NOTE.model_copy(update={"renew_at": format_time(case.NOW)})),
+        (CELL, NOTE.model_copy(update={"renew_at": "soon"})),
+    ],
+    ids=["another collection", "the register is gone", "another key", "half of its life is over", "unreadable"],
+)
+def test_a_token_is_signed_anew(cell: CellState, note: CellNote) -> None:
+    held = replace(HELD, notes=HELD.notes.model_copy(update={"cells": {"eu-1": note}}))
+    found = plan(held, cell)
+    assert (set(found.signed), found.kept, found.changed) == ({"eu-1"}, {}, True)
+
+
+@pytest.mark.parametrize(
+    ("cell", "signing"),
+    [(replace(CELL, reachable=False), CELL.registration), (CELL, None)],
+    ids=["silent", "in a rotation"],
+)
+def test_unknown_takes_nothing_away(cell: CellState, signing: Any) -> None:
+    assert plan(HELD, cell, signing=signing) == CredentialPlan(
+        (OLD,), HELD.notes, {"eu-1": CREDENTIAL}, {}, changed=False
+    )
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        replace(CELL, shared=frozenset()),
+        replace(CELL, identity=CellIdentity("prod", "eu-1", "another cluster")),
+        replace(CELL, registration=case.registration(api_key="short")),
+    ],
+    ids=["nothing shared", "another's", "a weak key"],
+)
+def test_a_cell_that_has_nothing_for_the_gateway_gets_no_token(cell: CellState) -> None:
+    found = plan(HELD, cell)
+    assert (found.kept, found.signed, found.changed) == ({}, {}, True)
+
+
+def test_without_revocation_the_register_is_not_named() -> None:
+    settings = replace(SETTINGS, revocable=False)
+    assert plan(None, settings=settings).signed["eu-1"]["access"] == ACCESS[:1]
+
+
+def test_a_person_rotates_the_key_once_and_the_old_one_stays_for_a_lifetime() -> None:
+    asked = replace(HELD, rotate="2026-11")
+    found = plan(asked)
+    assert (found.keys, found.notes.rotated, found.changed) == ((NEW, OLD), "2026-11", True)
+    young = {key_id(NEW): format_time(case.NOW - timedelta(days=29)), key_id(OLD): format_time(case.LONG_AGO)}
+    after = HeldCredentials(
+        GatewayCredentials(keys=(NEW, OLD), cells=HELD.credentials.cells),
+        Notes(cells=HELD.notes.cells, keys_since=young, rotated="2026-11"),
+        "2026-11",
+    )
+    assert plan(after).changed is False
+    aged = {**young, key_id(NEW): format_time(case.NOW - timedelta(days=31))}
+    found = plan(replace(after, notes=after.notes.model_copy(update={"keys_since": aged})))
+    assert (found.keys, found.changed) == ((NEW,), True)
+
+
+def test_notes_that_cannot_be_read_cost_new_tokens_and_no_key() -> None:
+    assert read_notes("{") == Notes()
+    found = plan(replace(HELD, notes=Notes()))
+    assert (found.keys, set(found.signed)) == ((OLD,), {"eu-1"})
+
+
+def test_nothing_secret_is_in_what_is_printed() -> None:
+    for shown in (repr(HELD), repr(plan(None)), repr(plan(HELD)), str(HELD.credentials)):
+        assert not any(secret in shown for secret in (OLD, NEW, CREDENTIAL.token))
