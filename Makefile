@@ -56,6 +56,9 @@ fixtures-check: install ## The model ladder holds under the pinned profile
 bench: install ## Benchmarks, one JSON line a figure in build/bench
 	$(PYTEST) tests/scale
 
+bench-tenants: install ## Every promise about tenants, the read for drift too
+	$(PYTEST) tests/scale/test_bench_tenants.py tests/scale/test_bench_drift.py
+
 bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search, tenants
 	$(PYTEST) $(or $(wildcard tests/scale/test_bench_$*.py),$(error there is no benchmark $*: $(BENCHMARKS)))
 

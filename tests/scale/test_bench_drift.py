@@ -157,7 +157,7 @@ async def _round(watch: CellWatch) -> tuple[float, float]:
 
 def test_the_drift_read_of_a_fleet() -> None:
     found = asyncio.run(measured())
-    bench, label = Bench("drift"), f"drift read of {TENANTS} tenants in {CELLS} cells"
+    bench, label = Bench("tenants"), f"drift read of {TENANTS} tenants in {CELLS} cells"
     served = "answers made beforehand and served by the same process: its CPU time is in the figure"
     bench.record(f"{label}: a fleet in order", found["wall"], "s", Target("<=", 10), cells=served)
     bench.record(f"{label}: the same, CPU", found["cpu"], "CPU s", bytesRead=found["bytes"][0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +32,8 @@ CELLS = int(os.environ.get("BENCH_CELLS", "13" if TENANTS > 2_000 else "3"))
 PEER = int(os.environ.get("BENCH_PEER", str(min(TENANTS, 300))))
 STEADY_SECONDS = float(os.environ.get("BENCH_STEADY_SECONDS", "30"))
 IDLE_SECONDS = float(os.environ.get("BENCH_IDLE_SECONDS", "60"))
-WRITES_A_SECOND = "1000"
+REPEATED_UP_TO = 1_000
+"""Tenants of a burst that is repeated, each time over a world of its own."""
 PROMISED_AT = 10_000
 PEER_PROMISED_AT = 300
 LIMIT_SECONDS = 3_600.0
@@ -61,7 +64,7 @@ async def fleet() -> AsyncIterator[Fleet]:
         world.control_plane.api() as api,
         StatusWatch(world.control_plane, TENANTS_PATH, tenant_ready) as watch,
     ):
-        leader = world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+        leader = world.operator()
         await leader.start()
         yield Fleet(world, api, watch, leader)
 
@@ -79,39 +82,70 @@ def record(
     Bench("tenants").record(figure, repeats, unit, target, judged=judged, **details(**more))
 
 
-async def test_burst_of_creates(fleet: Fleet) -> None:
-    leader = fleet.leader
+@dataclass(frozen=True)
+class Seen:
+    """One burst, and what its operator says of it."""
+
+    burst: tenant_measures.Burst
+    queue: float
+    megabytes: float
+
+    def cpu(self, part: str) -> float:
+        """Milliseconds of CPU that a part took for a tenant."""
+        return 1_000 * self.burst.cpu[part] / TENANTS
+
+
+async def burst_over(world: TenantWorld, api: KubernetesApi, watch: StatusWatch, leader: Operator) -> Seen:
+    """Create every tenant at once; the fleet has to be empty."""
 
     def pids() -> dict[str, list[int]]:
-        return {"operator": [leader.pid], "benchmark": [os.getpid()], **fleet.world.pids()}
+        return {"operator": [leader.pid], "benchmark": [os.getpid()], **world.pids()}
 
-    burst = await tenant_measures.create_all(
-        fleet.api, fleet.watch, tenant_measures.tenants(0, TENANTS), pids, seconds=LIMIT_SECONDS
-    )
+    every = tenant_measures.tenants(0, TENANTS)
+    burst = await tenant_measures.create_all(api, watch, every, pids, seconds=LIMIT_SECONDS)
     metrics = await leader.metrics()
     queue = metrics.quantile("searchops_workqueue_queue_duration_seconds", 0.99, name=tenant_measures.QUEUE)
+    return Seen(burst, queue, peak_megabytes(leader.pid))
+
+
+async def burst_alone() -> Seen:
+    """A burst over a world of its own, which is gone afterwards."""
+    async with (
+        TenantWorld(CELLS) as world,
+        world.control_plane.api() as api,
+        StatusWatch(world.control_plane, TENANTS_PATH, tenant_ready) as watch,
+    ):
+        leader = world.operator()
+        await leader.start()
+        return await burst_over(world, api, watch, leader)
+
+
+async def test_burst_of_creates(fleet: Fleet) -> None:
+    """The last one fills the fleet that the other measures are of."""
+    more = REPEATS - 1 if TENANTS <= REPEATED_UP_TO else 0
+    seen = [await burst_alone() for _ in range(more)]
+    seen.append(await burst_over(fleet.world, fleet.api, fleet.watch, fleet.leader))
     label = f"burst of {TENANTS} creates"
-    per_tenant = {part: 1_000 * used / TENANTS for part, used in burst.cpu.items()}
-    rate = [TENANTS / burst.seconds]
-    record(f"{label}: rate", rate, "tenants/s", Target(">=", 150), cpuMsATenant=short(per_tenant), api=burst.api)
-    record(f"{label}: time in line, p99", [queue], "s", Target("<=", PROMISED_AT / 150), of="the operator's histogram")
-    waits = np.percentile(burst.latencies, [50, 99])
-    record(f"{label}: created to ready, p99", [waits[1]], "s", p50=round(waits[0], 2))
-    record(f"{label}: operator's CPU", [per_tenant["operator"]], "ms/tenant")
-    record(f"{label}: peak resident memory", [peak_megabytes(leader.pid)], "MB")
+    parts = {part: median(one.cpu(part) for one in seen) for part in seen[0].burst.cpu}
+    rates = [TENANTS / one.burst.seconds for one in seen]
+    api = seen[-1].burst.api
+    record(f"{label}: rate", rates, "tenants/s", Target(">=", 150), cpuMsATenant=short(parts), api=api)
+    limit, of = Target("<=", PROMISED_AT / 150), "the operator's histogram"
+    record(f"{label}: time in line, p99", [one.queue for one in seen], "s", limit, of=of)
+    waits = [np.percentile(one.burst.latencies, [50, 99]) for one in seen]
+    p50 = round(float(median(wait[0] for wait in waits)), 2)
+    record(f"{label}: created to ready, p99", [float(wait[1]) for wait in waits], "s", p50=p50)
+    record(f"{label}: operator's CPU", [one.cpu("operator") for one in seen], "ms/tenant")
+    record(f"{label}: peak resident memory", [one.megabytes for one in seen], "MB")
     limit = Target("<=", 2)
-    record(
-        f"API writes to create one tenant, the most of {TENANTS}",
-        [max(burst.writes)],
-        "writes",
-        limit,
-        any_size=True,
-        mean=round(float(np.mean(burst.writes)), 3),
-        least=min(burst.writes),
-    )
-    assert len(burst.latencies) == TENANTS
-    assert min(burst.writes) >= 1
-    assert float(np.median(burst.writes)) <= limit.value
+    writes = [float(np.mean(one.burst.writes)) for one in seen]
+    most = [float(max(one.burst.writes)) for one in seen]
+    name = f"API writes to create one tenant, the most of {TENANTS}"
+    record(name, most, "writes", limit, any_size=True, mean=round(median(writes), 3))
+    for one in seen:
+        assert len(one.burst.latencies) == TENANTS
+        assert min(one.burst.writes) >= 1
+        assert float(np.median(one.burst.writes)) <= limit.value
 
 
 async def test_changes_at_a_steady_rate(fleet: Fleet) -> None:
@@ -138,7 +172,7 @@ async def test_restart(fleet: Fleet) -> None:
     answers = []
     for _ in range(REPEATS):
         await fleet.leader.stop()
-        fleet.leader = fleet.world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+        fleet.leader = fleet.world.operator()
         answers.append(
             await tenant_measures.restarted(fleet.world, fleet.api, fleet.leader, TENANTS, seconds=LIMIT_SECONDS)
         )
@@ -194,7 +228,7 @@ async def test_idle(fleet: Fleet) -> None:
 async def test_leader_killed(fleet: Fleet) -> None:
     seconds = []
     for repeat in range(REPEATS):
-        standby = fleet.world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+        standby = fleet.world.operator()
         await standby.start()
         fleet.quota += 1
         number = (repeat * 7 + 1) % TENANTS
@@ -256,7 +290,7 @@ async def test_the_peer_on_the_same_objects_and_servers() -> None:
 
 
 async def _our_side(world: TenantWorld, api: KubernetesApi) -> dict[str, float]:
-    operator = world.operator(SEARCHOPS_WRITES_PER_SECOND=WRITES_A_SECOND)
+    operator = world.operator()
     await operator.start()
     async with StatusWatch(world.control_plane, TENANTS_PATH, tenant_ready) as watch:
         started = cpu_seconds([operator.pid])
