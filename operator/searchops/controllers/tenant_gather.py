@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         TokenSigner,
         TokenTrials,
     )
-    from searchops.runtime.cache import ObjectCache
+    from searchops.runtime.cache import CachedObject, ObjectCache
 
 ENTRY_FOR_PROBE = "probe"
 PROBE_TOKEN_LIFETIME = timedelta(minutes=30)
@@ -97,6 +97,7 @@ class TenantGatherer:
         self._models = models
         self._reindexes = reindexes
         self._clock = clock
+        self._parsed: dict[str, tuple[CachedObject | None, EmbeddingModel | None]] = {}
         self._grants = Grants()
         self._generations = Generations()
         self._namespace_uids: dict[str, tuple[str, int]] = {}
@@ -190,10 +191,16 @@ class TenantGatherer:
         return answer
 
     def _model(self, name: str) -> EmbeddingModel | None:
-        try:
-            return self._models.typed(Key("", name))
-        except ValidationError:
-            return None
+        """Parsed once for each of its versions: every tenant that follows it asks, at every look."""
+        cached = self._models.get(Key("", name))
+        known = self._parsed.get(name)
+        if cached is None or known is None or known[0] is not cached:
+            try:
+                found = self._models.typed(Key("", name))
+            except ValidationError:
+                found = None
+            known = self._parsed[name] = cached, found
+        return known[1]
 
     def _reindex(self, tenant: SearchTenant) -> ReindexJob | None:
         if tenant.status.rebuild is None:

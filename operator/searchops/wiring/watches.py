@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import kopf
 
@@ -13,6 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
+
+
+class NothingKept(kopf.DiffBaseStorage):
+    """No essence of objects: kopf copies and compares one at each event, for change handlers, of which we have none."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Nothing."""
+        del body, extra_fields
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        del body
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is written to an object."""
+        del body, patch, essence
 
 
 async def watch(registry: kopf.OperatorRegistry, ready: asyncio.Event, *, namespaces: Sequence[str]) -> None:
@@ -26,6 +44,7 @@ async def watch(registry: kopf.OperatorRegistry, ready: asyncio.Event, *, namesp
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NothingKept()
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 0.1
     await kopf.operator(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from searchops.wiring.watches import all_set
+import kopf
+
+from searchops.wiring.watches import NothingKept, all_set
 
 if TYPE_CHECKING:
     import pytest
@@ -39,3 +41,17 @@ async def test_both_flags_are_waited_for() -> None:
     flags[1].set()
     assert await waiting
     watches[0].cancel()
+
+
+class Uncopied(dict[str, Any]):
+    """Part of an object that must not be copied."""
+
+    def __deepcopy__(self, memo: object) -> Uncopied:
+        raise AssertionError("kopf copies the object at every event")
+
+
+def test_an_event_is_not_copied_for_change_handlers_that_nobody_has() -> None:
+    body = kopf.Body({"metadata": {"name": "acme"}, "spec": Uncopied(fields=[])})
+    kept = NothingKept()
+    assert kept.build(body=body) == {}
+    assert kept.fetch(body=body) is None
