@@ -127,7 +127,7 @@ class TenantController:
             await self._status.write_if_changed(cached, plan.status.to_wire())
         await self._protect(key)
         if self._first is not None and plan.status is not None:
-            await self._first.looked(key)
+            await self._first.looked(key, planner.cell_of(tenant))
         return Result.done() if plan.requeue_after is None else Result.after(plan.requeue_after)
 
     async def _first_pass(self, cached: CachedObject, tenant: SearchTenant) -> TenantPlan | None:

@@ -3,9 +3,9 @@
 A restart would else cost every tenant two Secrets, a description and a query, 40,000 requests for 10,000 tenants in
 which nothing has changed. What a bulk read does not show (payload indexes, Secrets, whether a query answers) is taken
 as the status says it, for a tenant whose status says that it is Ready at this very generation, and only where the same
-version of the operator with the same settings has looked at every tenant whole before. The planner then has to find
-nothing to do and nothing to say; else the pass is an ordinary one. The resync, whose phase no restart moves, goes on to
-look at every tenant whole.
+version of the operator, with the same settings and the same Secret of the cell, has looked at every tenant of the cell
+whole before. The planner then has to find nothing to do and nothing to say; else the pass is an ordinary one. The
+resync, whose phase no restart moves, goes on to look at every tenant whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from searchops.api.observed import AccessSecretState, CellState, SearchProbe
 from searchops.controllers.pass_reads import PassReads
 from searchops.planning import tenant as planner
 from searchops.planning.drift import as_read
-from searchops.planning.names import ACCESS_SECRET_TYPE, tokens_collection
+from searchops.planning.names import ACCESS_SECRET_TYPE, CELL_ANNOTATION, tokens_collection
 from searchops.planning.schema import Owner
 from searchops.planning.tenant_access import inputs_digest, key_id
 from searchops.runtime.errors import ReconcileError
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAP = "searchops-tenants"
-LOOKED_AT_BY = "lookedAtBy"
+"""By cell, a digest of what its tenants' Secrets follow from, where every tenant was looked at with it."""
 FRESH_SECONDS = 30.0
 """How old a bulk read may be: as many tenants as a cell holds are decided on one."""
 ASSUMED_LIFETIME = timedelta(days=1)
@@ -87,10 +87,11 @@ class FirstLook:
         self._tenants = tenants
         self._clock = clock
         self._now = now
-        self._mark = hashlib.sha256(f"{__version__}\0{settings!r}".encode()).hexdigest()
         self._waiting: set[Key] | None = None
-        self._unproved: set[Key] = set()
-        self._marked = False
+        self._homes: dict[Key, str] = {}
+        self._unproved: dict[str, set[Key]] = {}
+        self._began: dict[str, str] = {}
+        self._marks: dict[str, str] = {}
         self._lock = asyncio.Lock()
         self._contents: dict[str, tuple[float, asyncio.Task[CellContents]]] = {}
 
@@ -108,7 +109,7 @@ class FirstLook:
         """
         cell = self._ports.directory.cells().get(planner.cell_of(tenant) or "")
         plan = None
-        if cell is not None and not cell.alt_api_key and _in_order(tenant):
+        if cell is not None and self._is_marked(cell) and _in_order(tenant):
             try:
                 _, plan = await decide(tenant, await self._reads(tenant, cell))
             except ReconcileError as error:
@@ -116,34 +117,64 @@ class FirstLook:
         self._done(key)
         return plan if plan is not None and not plan.actions and plan.status == tenant.status else None
 
-    async def looked(self, key: Key) -> None:
-        """An ordinary pass over this tenant has ended well, or it is gone."""
-        if self._waiting is None or self._marked:
+    async def looked(self, key: Key, cell: str | None = None) -> None:
+        """An ordinary pass over this tenant has ended well, or it is gone.
+
+        A cell whose Secret was changed meanwhile keeps no mark: its tenants were looked at in part with either.
+        """
+        name = self._homes.pop(key, cell)
+        found = self._ports.directory.cells().get(name or "")
+        if self._waiting is None or name is None or found is None:
             return
-        self._unproved.discard(key)
-        if self._unproved:
+        mark = self._mark(found)
+        left = self._unproved.get(name, set())
+        left.discard(key)
+        if self._began.setdefault(name, mark) != mark:
+            mark = ""
+        elif left:
             return
-        self._marked = True
+        if self._marks.get(name, "") == mark:
+            return
+        before, self._marks[name] = self._marks.get(name, ""), mark
         try:
-            await self._state.write(MAP, {LOOKED_AT_BY: self._mark})
+            await self._state.write(MAP, {name: mark})
         except ReconcileError as error:
-            logger.warning("it was not kept who has looked at the tenants", extra={"error": str(error)})
+            self._marks[name] = before
+            logger.warning("it was not kept who has looked at the tenants", extra={"cell": name, "error": str(error)})
+
+    def _is_marked(self, cell: CellRegistration) -> bool:
+        mark = self._mark(cell)
+        return bool(mark) and self._marks.get(cell.name) == mark
+
+    def _mark(self, cell: CellRegistration) -> str:
+        """This version with these settings and this registration; a cell with a second key has none."""
+        if cell.alt_api_key:
+            return ""
+        parts = (__version__, repr(self._settings), *cell.urls, str(cell.grpc_port), cell.ca_cert or "")
+        return hashlib.sha256("\0".join((*parts, key_id(cell.api_key))).encode()).hexdigest()
 
     async def _started(self) -> set[Key]:
         """Tenants whose first pass is still to come; once it is known who looked at them before."""
         async with self._lock:
             if self._waiting is None:
-                there = {cached.key for cached in self._tenants if _claims(cached)}
-                self._marked = await self._is_marked()
-                self._waiting, self._unproved = (there, set()) if self._marked else (set(), there)
+                self._marks = await self._kept()
+                there = [cached for cached in self._tenants if _claims(cached)]
+                self._homes = {cached.key: cached.annotations.get(CELL_ANNOTATION, "") for cached in there}
+                for key, name in self._homes.items():
+                    self._unproved.setdefault(name, set()).add(key)
+                for name, cell in self._ports.directory.cells().items():
+                    self._began[name] = self._mark(cell)
+                    if self._is_marked(cell):
+                        self._unproved.pop(name, None)
+                self._waiting = {cached.key for cached in there}
             return self._waiting
 
-    async def _is_marked(self) -> bool:
+    async def _kept(self) -> dict[str, str]:
         try:
-            return ((await self._state.read(MAP)) or {}).get(LOOKED_AT_BY) == self._mark
+            return dict(await self._state.read(MAP) or {})
         except ReconcileError as error:
             logger.warning("who has looked at the tenants is unknown; each is read", extra={"error": str(error)})
-            return False
+            return {}
 
     def _done(self, key: Key) -> None:
         if self._waiting is not None:

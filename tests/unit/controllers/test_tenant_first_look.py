@@ -39,7 +39,7 @@ class Maps:
     async def write(self, name: str, data: Mapping[str, str]) -> None:
         if self.down:
             raise Transient("no answer")
-        self.held[name] = dict(data)
+        self.held.setdefault(name, {}).update(data)
 
 
 class World(TenantWorld):
@@ -50,6 +50,10 @@ class World(TenantWorld):
         self.maps = Maps()
         self.first = self.first_look
         self.start()
+
+    def is_marked(self) -> bool:
+        """Whether it is kept that every tenant of the cell was looked at."""
+        return bool(self.maps.held.get(MAP, {}).get("eu-1"))
 
     def first_look(self, ports: TenantPorts, settings: TenantSettings) -> FirstLook:
         return FirstLook(self.cells, self.maps, ports, settings, tenants=self.tenants, clock=lambda: self.now)
@@ -123,6 +127,16 @@ def another_key(world: World) -> None:
     world.directory.registered["eu-1"] = replace(found, alt_api_key="n" * 40)
 
 
+def new_key(world: World) -> None:
+    found = world.directory.registered["eu-1"]
+    world.directory.registered["eu-1"] = replace(found, api_key="n" * 40)
+
+
+def moved(world: World) -> None:
+    found = world.directory.registered["eu-1"]
+    world.directory.registered["eu-1"] = replace(found, urls=("https://elsewhere.example:6333",))
+
+
 def silent(world: World) -> None:
     world.server.reachable = False
 
@@ -142,8 +156,8 @@ def unknown(world: World) -> None:
 CHANGES: dict[str, Callable[[World], None]] = {
     change.__name__: change
     for change in (
-        no_alias, no_collection, other_limits, other_owner, no_grant, no_register, other_spec, another_key, silent,
-        never_looked_at, other_settings, unknown,
+        no_alias, no_collection, other_limits, other_owner, no_grant, no_register, other_spec, another_key,
+        new_key, moved, silent, never_looked_at, other_settings, unknown,
     )
 }  # fmt: skip
 
@@ -163,7 +177,8 @@ async def test_whatever_differs_is_found_as_by_an_ordinary_pass(name: str) -> No
         server = world.server
         made = {name: (found.metadata, found.strict, found.indexes) for name, found in server.collections.items()}
         conditions = {kind: world.condition(kind) for kind in ("Ready", "Provisioned", "AccessReady", "SchemaInSync")}
-        ends.append((made, server.aliases, sorted(server.grants or {}), world.secrets.data.keys(), conditions))
+        secrets = {key: (state.inputs_digest, state.key_id) for key, state in world.secrets.secrets.items()}
+        ends.append((made, server.aliases, sorted(server.grants or {}), secrets, conditions))
         assert world.cells.broken == []
     assert ends[0] == ends[1]
 
@@ -186,12 +201,12 @@ async def test_a_tenant_that_nobody_has_looked_at_keeps_the_mark_away() -> None:
     world.api.deliver()
     world.maps.held.clear()
     await world.restarted()
-    assert MAP not in world.maps.held, "the other tenant says Ready and was not looked at"
+    assert not world.is_marked(), "the other tenant says Ready and was not looked at"
     world.api.delete("searchtenants", TENANT._replace(name="other"))
     for _ in range(2):  # its finalizer goes, and then it is gone
         world.api.deliver()
         await world.controller.reconcile(TENANT._replace(name="other"))
-    assert MAP in world.maps.held, "it is gone"
+    assert world.is_marked(), "it is gone"
 
 
 async def test_a_bulk_read_that_fails_leaves_an_ordinary_pass() -> None:
@@ -200,3 +215,17 @@ async def test_a_bulk_read_that_fails_leaves_an_ordinary_pass() -> None:
     world.faults.at = world.faults.calls.index("bulk read")
     assert (await world.restarted()).keys() >= OWN_READS
     assert world.condition("Ready") == ("True", "Ready")
+
+
+async def test_a_secret_that_is_changed_while_the_process_runs_takes_the_mark_away() -> None:
+    """A crash now, and the Secret as it was before: some tenants' Secrets would be of the other."""
+    world = await ready()
+    assert world.is_marked()
+    before = world.directory.registered["eu-1"]
+    moved(world)
+    await world.step()
+    assert not world.is_marked()
+    world.directory.registered["eu-1"] = before
+    assert OWN_READS & (await world.restarted()).keys()
+    await world.settle()
+    assert world.is_marked()
