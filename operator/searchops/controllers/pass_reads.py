@@ -19,12 +19,7 @@ class PassReads:
     Args:
         cells: where collections are read.
         secrets: where Secrets are read.
-
-    Attributes:
-        proved: whether it was read, so that others may go by it.
     """
-
-    proved = True
 
     def __init__(self, cells: CellReader, secrets: AccessSecrets) -> None:
         self._cells = cells

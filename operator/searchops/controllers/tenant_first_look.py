@@ -227,9 +227,11 @@ class FirstLook:
 
 
 class Assumed(PassReads):
-    """The bulk read in the place of reads of the tenant's own; what it does not tell is as the status says."""
+    """The bulk read in the place of reads of the tenant's own; what it does not tell is as the status says.
 
-    proved = False
+    Its tokens count as seen, of the cell's one key: the mark says that every tenant's were. Else the numbers that are
+    kept of a cell's tokens would change for an hour after each start.
+    """
 
     def __init__(
         self, ports: TenantPorts, contents: CellContents, tenant: SearchTenant, secrets: dict[str, AccessSecretState]

@@ -128,9 +128,8 @@ class TenantGatherer:
         own = Key(tenant.metadata.namespace, tenant.metadata.name)
         register = await self._register(tenant, registration, state)
         secrets = await self._secrets(tenant, register, reads)
-        if reads.proved:
-            own_secrets = (item for item in secrets.values() if _is_ours(tenant, item))
-            self._ports.keys.saw(own, claimed, [item.key_id for item in own_secrets if signed_by_cell(item.key_id)])
+        own_secrets = (item for item in secrets.values() if _is_ours(tenant, item))
+        self._ports.keys.saw(own, claimed, [item.key_id for item in own_secrets if signed_by_cell(item.key_id)])
         facts = replace(
             facts,
             secrets=secrets,
