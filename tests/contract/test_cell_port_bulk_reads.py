@@ -69,6 +69,22 @@ async def test_the_outline_is_what_a_description_of_the_collection_says(scene: S
     assert contents.version == (await scene.ports.survey(scene.cell)).version != ""
 
 
+async def test_a_key_of_ours_that_is_no_text_is_there_and_says_nothing(scene: Scene) -> None:
+    """Another hand's: it passes neither for absent nor for what its content looks like."""
+    strange = {"pending": {"profile": {"name": "x"}}, "uid": 7, "adopted": True, "policy": ["Delete"], "rates": None}
+    metadata = {f"searchops.dev/{key}": value for key, value in strange.items()}
+    await scene.admin.update_collection(scene.name, metadata={**metadata, "owner": 7, "team": "search"})
+    described = await scene.ports.describe(scene.cell, scene.name)
+    outline = (await scene.ports.contents(scene.cell)).collections[scene.name]
+    assert described is not None
+    kept = {"searchops.dev/fleet": "prod", "searchops.dev/generation": "1", "team": "search"}
+    empty = dict.fromkeys(("searchops.dev/adopted", "searchops.dev/pending", "searchops.dev/policy"), "")
+    assert dict(described.metadata) == dict(outline.metadata) == {**kept, **empty, "searchops.dev/uid": ""}
+    await scene.ports.patch_metadata(scene.cell, scene.name, {"searchops.dev/pending": None}, None)
+    described = await scene.ports.describe(scene.cell, scene.name)
+    assert described is not None and "searchops.dev/pending" not in described.metadata
+
+
 async def test_it_is_two_requests_whatever_the_number_of_collections(scene: Scene) -> None:
     before = scene.wire.reads
     await scene.ports.contents(scene.cell)

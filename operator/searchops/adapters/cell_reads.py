@@ -13,7 +13,7 @@ import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from searchops.adapters.cell_requests import ask_raw, path_of
-from searchops.adapters.qdrant_shapes import collection_state, read_strict
+from searchops.adapters.qdrant_shapes import collection_state, flat_metadata, read_strict
 from searchops.api.observed import CellContents, CellIdentity, CellLoad, CollectionOutline
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def outline(name: str, config: Mapping[str, Any]) -> CollectionOutline:
         shards=params.get("shard_number") or 1,
         replicas=params.get("replication_factor") or 1,
         strict=None if strict is None else read_strict(strict),
-        metadata={key: value for key, value in metadata.items() if isinstance(value, str)},
+        metadata=flat_metadata(metadata),
     )
 
 

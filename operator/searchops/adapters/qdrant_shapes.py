@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CollectionDesign
 
+OUR_KEYS = "searchops.dev/"
+
 
 def new_collection(design: CollectionDesign) -> dict[str, Any]:
     """The body of a create: vectors stay on disk, and the database counts the terms' document frequencies."""
@@ -40,6 +42,18 @@ def strict_config(strict: StrictMode) -> dict[str, Any]:
     }
 
 
+def flat_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as planners see it: texts, and the empty one for a key of ours that somebody gave another type.
+
+    Such a key is there and says nothing: it must neither pass for absent nor be read as what its content looks like.
+    """
+    return {
+        key: value if isinstance(value, str) else ""
+        for key, value in metadata.items()
+        if isinstance(value, str) or (key.startswith(OUR_KEYS) and value is not None)
+    }
+
+
 def same_owner(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """A collection without any owner is nobody's: it is never taken for ours."""
     keys = ("searchops.dev/fleet", "searchops.dev/uid", "searchops.dev/generation")
@@ -62,7 +76,7 @@ def collection_state(name: str, info: Mapping[str, Any]) -> CollectionState:
         shards=params.get("shard_number") or 1,
         replicas=params.get("replication_factor") or 1,
         strict=read_strict(strict) if strict is not None else None,
-        metadata={key: value for key, value in (config.get("metadata") or {}).items() if isinstance(value, str)},
+        metadata=flat_metadata(config.get("metadata") or {}),
         status=str(info["status"]),
         pending_updates=(info.get("update_queue") or {}).get("length") or 0,
         indexed_vectors=info.get("indexed_vectors_count"),

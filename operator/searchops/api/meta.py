@@ -21,6 +21,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _DURATION = re.compile(r"([0-9]+)(h|m|s|ms)")
+FIRST_YEAR, LAST_YEAR = 1970, 9000
+"""Years of a time that may be counted with; what others wrote beyond them is no time."""
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
@@ -31,8 +33,8 @@ Uri = Annotated[str, Field(max_length=1024, pattern=r"^(s3|gs|file)://[^:\s]+(:[
 """An artifact URI. Two colons in a row are refused: fsspec would read them as a chain of file systems."""
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 """sha256 of a file, or of a directory as the sha256 over its sorted lines ``path\\0size\\0sha256\\n``."""
-Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]+(h|m|s|ms))+$")]
-"""A Go-style duration such as ``30m`` or ``1h30m``."""
+Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]{1,6}h|[0-9]{1,8}m|[0-9]{1,10}(s|ms))+$")]
+"""A Go-style duration such as ``30m`` or ``1h30m``; the digits keep a moment that far away within the calendar."""
 Fraction = Annotated[str, Field(max_length=16, pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$")]
 """A number from 0 to 1 that must be exact, hence a string."""
 Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")]
@@ -199,7 +201,15 @@ def format_time(moment: datetime) -> str:
 def parse_time(text: str) -> datetime:
     """The moment that `format_time` (or the API server) wrote.
 
+    Others may have written it too: what comes back can be added to any `Duration` without leaving the calendar.
+
     Raises:
-        ValueError: where the text is no RFC 3339 time.
+        ValueError: where the text is no RFC 3339 time, or of a year that nobody means.
     """
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is out of the calendar") from error
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"{text!r} is no time of ours: wanted a year from {FIRST_YEAR} to {LAST_YEAR}")
+    return moment

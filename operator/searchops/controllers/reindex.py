@@ -15,7 +15,7 @@ from searchops.controllers.terminal import terminal_status
 from searchops.planning import reindex as planner
 from searchops.planning.binding_state import read_bindings
 from searchops.planning.jobs import check_template, job_manifest
-from searchops.planning.names import alias_name, generation_of, side_alias
+from searchops.planning.names import KEY_FLEET, KEY_UID, alias_name, generation_of, side_alias
 from searchops.planning.reindex_budget import gpus_of
 from searchops.planning.reindex_report import results_uri, worker_name
 from searchops.ports import Jobs
@@ -248,17 +248,26 @@ class ReindexController:
         if not state.reachable or live is None:
             return facts
         source = await self._ports.cells.describe(cell, live)
-        bindings = read_bindings(source) if source is not None else None
-        if source is None or bindings is None or bindings.pending is None:
+        if source is None or not self._owned(tenant, source):
             return replace(facts, cell=cell, source=source)
-        pending = bindings.pending
+        bindings = read_bindings(source)
+        pending = bindings.pending if bindings is not None else None
+        if pending is None or pending.side not in (None, *(side_alias(alias, number) for number in (0, 1))):
+            return replace(facts, cell=cell, source=source)
         own_side = side_alias(alias, generation_of(alias, live) or 1)
         target_name = live if pending.side in (None, own_side) else state.aliases.get(pending.side or "")
         target = source if target_name == live else await self._describe(cell, target_name)
+        if target is not None and not self._owned(tenant, target):
+            target = None
         facts = replace(facts, cell=cell, source=source, target=target, pending=pending)
         if target is None:
             return facts
         return await self._counts(facts, cell, source, target, pending)
+
+    def _owned(self, tenant: SearchTenant, found: CollectionState) -> bool:
+        """A worker's token is on both sides: neither may be anybody else's, whatever an alias says."""
+        said = found.metadata.get(KEY_FLEET), found.metadata.get(KEY_UID)
+        return said == (self._settings.fleet, tenant.metadata.uid)
 
     async def _describe(self, cell: CellRegistration, name: str | None) -> CollectionState | None:
         return await self._ports.cells.describe(cell, name) if name is not None else None

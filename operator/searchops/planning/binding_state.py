@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.retrieval import Binding
 from searchops.api.v1alpha1.search_tenant import BindingStatus, PreviousStatus, RebuildStatus
@@ -16,6 +14,7 @@ from searchops.planning.names import (
     KEY_PENDING,
     KEY_PREVIOUS,
     KEY_RELEASED_AT,
+    alias_of,
     generation_of,
 )
 from searchops.planning.schema import side_of
@@ -50,7 +49,7 @@ class BindingState:
             vector=binding.vector,
             analyser=binding.analyser_id,
             profile=binding.profile.name,
-            since=binding.since,
+            since=format_time(parse_time(binding.since)),
         )
 
 
@@ -141,19 +140,43 @@ def count_key(item: Binding, own_side: str) -> tuple[str, str]:
 
 
 def read_bindings(collection: CollectionState) -> BindingState | None:
-    """The three values, or None where the binding itself cannot be read (it is then never overwritten)."""
-    text = collection.metadata.get(KEY_BINDING)
+    """The three values, or None where one of them cannot be read (none is then ever overwritten).
+
+    Whatever others wrote into them: what is given back has times that can be counted with and texts that a status may
+    hold.
+    """
+    try:
+        found = [_read(collection, key) for key in (KEY_BINDING, KEY_PENDING, KEY_PREVIOUS)]
+    except ValueError:  # pydantic's is one
+        return None
+    binding, pending, previous = found
+    return BindingState(binding, pending, previous) if binding is not None else None
+
+
+def unreadable(collection: CollectionState) -> tuple[str, ...]:
+    """Which of the three keys cannot be read, for people."""
+    found = []
+    for key in (KEY_BINDING, KEY_PENDING, KEY_PREVIOUS):
+        try:
+            _read(collection, key)
+        except ValueError:
+            found.append(key)
+    return tuple(found)
+
+
+def _read(collection: CollectionState, key: str) -> Binding | None:
+    """One value.
+
+    Raises:
+        ValueError: it is no binding of this collection, or nothing that can be shown or counted with.
+    """
+    text, alias = collection.metadata.get(key), alias_of(collection.name)
     if text is None:
         return None
-    try:
-        return BindingState(
-            Binding.from_metadata(text),
-            _optional(collection.metadata.get(KEY_PENDING)),
-            _optional(collection.metadata.get(KEY_PREVIOUS)),
-        )
-    except ValidationError:
-        return None
-
-
-def _optional(text: str | None) -> Binding | None:
-    return Binding.from_metadata(text) if text is not None else None
+    found = Binding.from_metadata(text)
+    parse_time(found.since)
+    if alias is not None and found.side not in (None, side_of(alias, 0), side_of(alias, 1)):
+        raise ValueError(f"{key} of {collection.name} names the side {found.side!r} of another")
+    BindingState(found, None, None).to_status()
+    PreviousStatus(collection=found.side)
+    return found

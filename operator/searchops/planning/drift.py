@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from searchops.api.observed import CollectionState
-from searchops.planning.binding_state import read_bindings
+from searchops.planning.binding_state import read_bindings, unreadable
 from searchops.planning.names import (
+    KEY_BINDING,
     KEY_DELETED_AT,
     KEY_FLEET,
     KEY_NAME,
@@ -80,10 +81,13 @@ def difference(tenant: SearchTenant, contents: CellContents, seen: Picture, *, f
         return f"the alias of its side points to {seen.side or 'nothing'}, wanted {seen.collection}"
     if found.metadata.get(KEY_FLEET) != fleet or found.metadata.get(KEY_UID) != tenant.metadata.uid:
         return f"the metadata of {seen.collection} names another owner"
+    said = found.metadata.get(KEY_NAMESPACE), found.metadata.get(KEY_NAME)
+    if said != (tenant.metadata.namespace, tenant.metadata.name):
+        return f"the metadata of {seen.collection} names another tenant"
     current = as_read(found, tenant)
     state = read_bindings(current)
     if state is None:
-        return f"the binding in the metadata of {seen.collection} cannot be read"
+        return f"{', '.join(unreadable(current)) or KEY_BINDING} in the metadata of {seen.collection} cannot be read"
     if status.binding is not None and state.to_status() != status.binding:
         return f"{seen.collection} is bound to {state.binding.revision}, the status says {status.binding.revision}"
     schema = compare_schema(tenant.spec, current, state)

@@ -11,7 +11,6 @@ from searchops.planning.backup_jobs import backup_order
 from searchops.planning.names import (
     KEY_DELETED_AT,
     KEY_FLEET,
-    KEY_GENERATION,
     KEY_NAME,
     KEY_NAMESPACE,
     KEY_UID,
@@ -34,7 +33,8 @@ def last_snapshot_due(collection: CollectionState) -> Due:
     """The backup of a tombstoned collection: named by its deletion and its generation, so that it is made once."""
     metadata = collection.metadata
     deleted = parse_time(metadata[KEY_DELETED_AT])
-    identity = f"{deleted.astimezone(UTC).strftime(ID_FORMAT)}-g{metadata.get(KEY_GENERATION, '0')}"
+    named = collection.name.rpartition("@g")[2]  # what the metadata says of it anybody may have written
+    identity = f"{deleted.astimezone(UTC).strftime(ID_FORMAT)}-g{named}"
     who = Candidate(
         uid=metadata[KEY_UID],
         namespace=metadata[KEY_NAMESPACE],

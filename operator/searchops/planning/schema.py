@@ -82,6 +82,15 @@ class Owner:
         metadata = collection.metadata
         return metadata.get(KEY_FLEET) == self.fleet and metadata.get(KEY_UID) == self.uid
 
+    def contradicted(self, collection: CollectionState) -> tuple[str, ...]:
+        """What a collection of this owner says of its name that is not so, for people; empty where nothing.
+
+        By uid it is ours, by name somebody else's: one of the two was written by another hand.
+        """
+        wanted = {KEY_NAMESPACE: self.namespace, KEY_NAMESPACE_UID: self.namespace_uid, KEY_NAME: self.name}
+        seen = ((key, collection.metadata.get(key), value) for key, value in wanted.items())
+        return tuple(f"{key} is {found!r:.80}, wanted {value!r}" for key, found, value in seen if found != value)
+
     def metadata(self, generation: int) -> dict[str, str]:
         """The flat ownership keys."""
         return {

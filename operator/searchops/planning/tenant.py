@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.backup_report import with_backups
-from searchops.planning.binding_state import BindingContext, read_bindings
+from searchops.planning.binding_state import BindingContext, read_bindings, unreadable
 from searchops.planning.capabilities import lacking, oldest
 from searchops.planning.conditions import Finding, no, unknown
 from searchops.planning.names import (
     CELL_ANNOTATION,
     FINALIZER,
     KEY_ADOPTED,
+    KEY_BINDING,
     KEY_DELETED_AT,
     KEY_RATES,
     KEY_WAS_LIVE,
@@ -263,11 +264,18 @@ def _on_cell(
         return unready(tenant, now, TenantReason.CONFLICT, conflict, phase="Degraded", requeue=60.0)
     if current is None:
         return _provision(tenant, facts, owner, cell, profile, now)
+    contradicted = owner.contradicted(current)
+    if contradicted:
+        message = (
+            f"the metadata of {current.name} has this tenant's uid and another's name: {'; '.join(contradicted)}; "
+            "nothing is written there; correct those keys on the cell"
+        )
+        return unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
     state = read_bindings(current)
     if state is None:
         message = (
-            f"the binding in the metadata of {current.name} cannot be read; restore the key searchops.dev/binding from "
-            "a backup; searches go on as the gateway has them cached"
+            f"{', '.join(unreadable(current)) or KEY_BINDING} in the metadata of {current.name} cannot be read; "
+            "nothing is written there; restore it from a backup; searches go on as the gateway has them cached"
         )
         return unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
     difference = compare_schema(tenant.spec, current, state)

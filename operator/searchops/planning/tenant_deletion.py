@@ -24,7 +24,10 @@ from searchops.planning.names import (
     KEY_NAME,
     KEY_NAMESPACE,
     KEY_POLICY,
+    KEY_UID,
     KEY_WAS_LIVE,
+    alias_name,
+    alias_of,
 )
 from searchops.planning.tenant_facts import (
     DeleteAccessSecret,
@@ -144,9 +147,16 @@ def tombstones_due(fleet: str, collections: tuple[CollectionState, ...], now: da
         if KEY_DELETED_AT not in metadata or KEY_BINDING not in metadata or KEY_ADOPTED in metadata:
             continue
         try:
+            parse_time(metadata[KEY_DELETED_AT])
             after = parse_time(metadata.get(KEY_DROP_AFTER, ""))
         except ValueError:
             continue
-        if after <= now and metadata.get(KEY_NAMESPACE) and metadata.get(KEY_NAME):
+        if after <= now and metadata.get(KEY_UID) and _says_its_name(fleet, collection):
             due.append(collection)
     return tuple(due)
+
+
+def _says_its_name(fleet: str, collection: CollectionState) -> bool:
+    """Whether the metadata names the tenant that the collection's own name does: only that one is asked for live."""
+    namespace, name = collection.metadata.get(KEY_NAMESPACE, ""), collection.metadata.get(KEY_NAME, "")
+    return bool(namespace and name) and alias_of(collection.name) == alias_name(fleet, namespace, name)

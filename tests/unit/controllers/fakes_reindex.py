@@ -18,7 +18,7 @@ from searchops.api.observed import (
 from searchops.api.retrieval import BUILTIN_PROFILES, Binding
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
-from searchops.planning.names import FINALIZER, KEY_BINDING, KEY_PENDING
+from searchops.planning.names import FINALIZER, KEY_BINDING, KEY_FLEET, KEY_PENDING, KEY_UID
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import Conflict, ReconcileError, Terminal, Transient
 from searchops.runtime.finalizer import Finalizer
@@ -45,7 +45,7 @@ TEMPLATE = {
     "metadata": {"labels": {"searchops.dev/worker-for": "reindex"}},
     "template": {"spec": {"containers": [{"name": "worker"}]}},
 }
-OLD = Binding(profile=BUILTIN_PROFILES["default"], side=f"{ALIAS}@b")
+OLD = Binding(profile=BUILTIN_PROFILES["default"], side=f"{ALIAS}@b", since="2026-11-24T12:00:00Z")
 NEW = OLD.model_copy(
     update={"model": "shop", "revision": REVISION, "encoder": REVISION, "vector": "d-new", "side": f"{ALIAS}@a"}
 )
@@ -82,7 +82,8 @@ class ReindexWorld:
         self.now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
         self.documents = 100
         self.filled = 0
-        self.metadata = {KEY_BINDING: OLD.to_metadata(), KEY_PENDING: NEW.to_metadata()}
+        self.owner = {KEY_FLEET: "prod", KEY_UID: "uid-acme"}
+        self.metadata = {**self.owner, KEY_BINDING: OLD.to_metadata(), KEY_PENDING: NEW.to_metadata()}
         self.reachable = True
         self.colour = "green"
         self.hits = 500
@@ -156,6 +157,15 @@ class ReindexWorld:
                 return
         raise AssertionError(f"not settled after {passes} passes: {self.api.objects}")
 
+    async def refused(self) -> None:
+        """A few passes over a job of the tenant; nothing may be signed or started for what its alias shows."""
+        self.put_tenant()
+        self.api.put(raw_job())
+        for _ in range(4):
+            await self.once()
+        assert (self.claims, self.jobs, self.secrets) == ([], {}, {})
+        assert [one["reason"] for one in self.status()["conditions"] if one["type"] == "Prepared"] == ["Preparing"]
+
     def _picture(self) -> str:
         jobs = {name: made["done"] for name, made in self.jobs.items()}
         return json.dumps([self.api.objects, jobs, self.secrets, self.filled], sort_keys=True)
@@ -189,7 +199,7 @@ class ReindexWorld:
         return self.faults.call("cell.survey", lambda: CellState(cell, self.reachable, aliases=aliases))
 
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
-        metadata = self.metadata if collection.endswith("@g1") else {}
+        metadata = self.metadata if collection.endswith("@g1") else self.owner
         dense = {"d-new": 384} if collection.endswith("@g2") else {}
         state = CollectionState(collection, 0, dense, frozenset(), {}, 1, 1, None, metadata, status=self.colour)
         return self.faults.call("cell.describe", lambda: state)

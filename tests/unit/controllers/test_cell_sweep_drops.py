@@ -22,6 +22,7 @@ CELL = CellRegistration("eu-1", {}, ("http://cell:6333",), None, 100)
 NAME = "prod.shops.acme@g1"
 TOMBSTONE = {
     names.KEY_FLEET: "prod",
+    names.KEY_UID: "uid-1",
     names.KEY_NAMESPACE: "shops",
     names.KEY_NAME: "acme",
     names.KEY_BINDING: "{}",

@@ -46,7 +46,7 @@ COLLECTION = CollectionState(
         names.KEY_UID: "uid-1",
         names.KEY_NAMESPACE: "shop",
         names.KEY_NAME: "acme",
-        names.KEY_GENERATION: "2",
+        names.KEY_GENERATION: "../of/another/hand",
         names.KEY_DELETED_AT: "2026-11-24T12:00:00Z",
     },
 )

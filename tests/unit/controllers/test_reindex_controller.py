@@ -63,6 +63,22 @@ async def test_a_side_within_the_live_collection_is_a_named_vector() -> None:
     assert world.claims[0]["access"] == [{"collection": f"{ALIAS}@g1", "access": "prw"}]
 
 
+@pytest.mark.parametrize("side", [f"{ALIAS}@g2", "prod.shops.other@a", "prod.shops.other"])
+async def test_a_side_of_another_tenant_is_never_signed_for(side: str) -> None:
+    """Whoever wrote it into the metadata: a worker's token is on its own tenant's collections."""
+    world = ReindexWorld()
+    world.metadata[KEY_PENDING] = NEW.model_copy(update={"side": side}).to_metadata()
+    await world.refused()
+
+
+@pytest.mark.parametrize("whose", ["source", "target"])
+@pytest.mark.parametrize("key", ["searchops.dev/uid", "searchops.dev/fleet"])
+async def test_a_collection_of_another_owner_behind_our_alias_is_never_signed_for(whose: str, key: str) -> None:
+    world = ReindexWorld()
+    (world.metadata if whose == "source" else world.owner)[key] = "another"
+    await world.refused()
+
+
 async def test_a_side_that_is_still_being_indexed_is_waited_for_and_not_searched_for_recall() -> None:
     world = ReindexWorld()
     world.colour = "yellow"

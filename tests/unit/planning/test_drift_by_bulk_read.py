@@ -88,7 +88,7 @@ SABOTAGE: dict[str, tuple[CellContents, str]] = {
         shown(replace(GOOD, metadata={**GOOD.metadata, KEY_UID: "else"})),
         f"the metadata of {NAME} names another owner",
     ),
-    "binding": (shown(without(GOOD, KEY_BINDING)), f"the binding in the metadata of {NAME} cannot be read"),
+    "binding": (shown(without(GOOD, KEY_BINDING)), f"{KEY_BINDING} in the metadata of {NAME} cannot be read"),
     "shards": (shown(replace(GOOD, shards=2)), "shards 2 → 1 (spec.sharding.shards)"),
 }
 
