@@ -26,6 +26,7 @@ class OperatorSettings(BaseSettings):
         source_prefixes: allowed prefixes of `EmbeddingModel.spec.source` and holdouts; empty allows all schemes above.
         catalogue_prefixes: allowed prefixes of namespaced kinds' URIs; ``{namespace}`` stands for the object's own.
         binding_settle_seconds: how long a gateway may go on with a cached binding; waited before a backfill starts.
+        clock_skew_seconds: by how much clocks may differ; what is dropped at a written moment stays this much longer.
         resync_minutes: how often every model and ReindexJob is looked at.
         tenant_resync_minutes: how often every tenant is looked at whole, its Secrets and a query with its token too.
         drift_minutes: how often each cell is read in bulk; tenants that differ are looked at within this.
@@ -71,6 +72,7 @@ class OperatorSettings(BaseSettings):
     cell_access_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     isolation_canary_minutes: Annotated[float, Field(ge=0, le=10080)] = 360.0
     binding_settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    clock_skew_seconds: Annotated[float, Field(ge=0, le=86400)] = 600.0
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     probe_port: Annotated[int, Field(ge=0, le=65535)] = 8081
     log_format: Literal["json", "console"] = "json"
@@ -109,6 +111,11 @@ class OperatorSettings(BaseSettings):
     def binding_settle(self) -> timedelta:
         """How long a gateway may go on with a cached binding."""
         return timedelta(seconds=self.binding_settle_seconds)
+
+    @property
+    def clock_skew(self) -> timedelta:
+        """By how much the clocks of two processes may differ."""
+        return timedelta(seconds=self.clock_skew_seconds)
 
     @property
     def backups(self) -> BackupSettings:

@@ -108,7 +108,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise httpx.ReadTimeout(str(error)) from error
         except aiohttp.ClientConnectorError as error:
             raise httpx.ConnectError(str(error)) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a host that no resolver takes is a UnicodeError
             raise httpx.ReadError(str(error) or type(error).__name__) from error
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx
 from qdrant_client import AsyncQdrantClient
 
 from searchops.adapters.cell_nodes import CellNodes
@@ -75,11 +76,11 @@ class CellConnections:
         """The cell's client.
 
         Raises:
-            NotReady: the cell has no address, or a certificate that cannot be read.
+            NotReady: the cell's Secret cannot be used, names no address, or a certificate that cannot be read.
         """
         now = self._now()
         self._sweep(now)
-        parts = (cell.name, *cell.urls, cell.api_key, cell.ca_cert or "")
+        parts = (cell.name, *cell.urls, cell.api_key, cell.ca_cert or "", cell.problem)
         identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         found = self._open.get(identity)
         if found is None:
@@ -111,10 +112,18 @@ class CellConnections:
 
     def _connect(self, cell: CellRegistration, now: float) -> Connection:
         """The credential goes as a header, which the library neither warns of nor prints."""
+        if cell.problem:
+            raise NotReady("CellUnreachable", f"cell {cell.name}: {cell.problem}")
         if not cell.urls:
             seen = f"cell {cell.name}: its Secret names no node, and no Service with ready endpoints"
             raise NotReady("CellUnreachable", describe(seen, wanted="nodes or service", next_step="Correct it."))
-        nodes = CellNodes(cell.urls, verify=_verify(cell), timeout=self._timeout)
+        try:
+            nodes = CellNodes(cell.urls, verify=_verify(cell), timeout=self._timeout)
+        except (ValueError, httpx.InvalidURL) as error:
+            seen = f"cell {cell.name}: an address of its Secret is none ({error})"
+            raise NotReady(
+                "CellUnreachable", describe(seen, wanted="http(s)://host:port", next_step="Correct it.")
+            ) from error
         client = AsyncQdrantClient(
             url=ANY_NODE,
             headers={"api-key": cell.api_key} if cell.api_key else None,
@@ -137,7 +146,7 @@ def _verify(cell: CellRegistration) -> ssl.SSLContext | bool:
         return True
     try:
         return ssl.create_default_context(cadata=cell.ca_cert)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, TypeError, ValueError) as error:
         raise NotReady(
             "CellUnreachable",
             f"cell {cell.name}: caCert of its Secret cannot be read ({error}); wanted PEM. Correct it.",

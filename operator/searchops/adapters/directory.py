@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.observed import CellRegistration, PoolRegistration
+from searchops.adapters.cell_secrets import KEYS, MOST_PORT, decoded, number_of, read_cell
+from searchops.api.observed import PoolRegistration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from searchops.api.observed import CellRegistration
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,6 @@ POOL_LABEL = "searchops.dev/pool"
 DRAIN = "searchops.dev/drain"
 """Label or annotation of a cell's Secret: no new tenant goes there."""
 SERVICE_LABEL = "kubernetes.io/service-name"
-DEFAULT_MAX_COLLECTIONS = 1000
 DEFAULT_PORTS = {"cell": 6333, "http": 8000, "grpc": 8001}
 
 
@@ -73,19 +73,14 @@ class RegisteredDirectory:
         problems: dict[str, str] = {}
         for name, raw in sorted(self._secrets.items()):
             labels = raw["metadata"].get("labels") or {}
+            if labels.get(CELL_LABEL) == "true":
+                cells[name] = cell = self._cell(raw)
+                if cell.problem:
+                    problems[name] = cell.problem
+                continue
             try:
-                data = {
-                    key: base64.b64decode(value, validate=True).decode().strip()
-                    for key, value in (raw.get("data") or {}).items()
-                }
-                if labels.get(CELL_LABEL) == "true":
-                    notes = raw["metadata"].get("annotations") or {}
-                    cells[name] = self._cell(
-                        name, labels, data, draining="true" in (labels.get(DRAIN), notes.get(DRAIN))
-                    )
-                else:
-                    pools[name] = self._pool(name, data)
-            except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+                pools[name] = self._pool(name, decoded(raw))
+            except ValueError as error:
                 problems[name] = str(error)
         self._report(problems)
         self._cells, self._pools = cells, pools
@@ -101,29 +96,21 @@ class RegisteredDirectory:
                 )
         self._problems = problems
 
-    def _cell(
-        self, name: str, labels: Mapping[str, str], data: Mapping[str, str], *, draining: bool
-    ) -> CellRegistration:
-        for key in ("apiKey", "altApiKey"):
-            if data.get(key):
-                self._protect(data[key])
-                if not all("!" <= char <= "~" for char in data[key]):
-                    raise ValueError(
-                        f"{key} holds characters that no HTTP header may; wanted printable ASCII, no space"
-                    )
-        urls = tuple(data.get("nodes", "").split()) or self._addresses(data, "cell")
-        return CellRegistration(
-            name=name,
-            labels=dict(labels),
-            urls=urls,
-            grpc_port=_number(data, "grpcPort"),
-            max_collections=_number(data, "maxCollections") or DEFAULT_MAX_COLLECTIONS,
-            adoptable=frozenset(data.get("adoptable", "").split()),
-            draining=draining,
-            ca_cert=data.get("caCert") or None,
-            api_key=data.get("apiKey", ""),
-            alt_api_key=data.get("altApiKey", ""),
-        )
+    def _cell(self, raw: Mapping[str, Any]) -> CellRegistration:
+        labels, notes = (raw["metadata"].get(key) or {} for key in ("labels", "annotations"))
+        drained = "true" in (labels.get(DRAIN), notes.get(DRAIN))
+        self._protect_keys(raw)
+        return read_cell(raw, draining=drained, addresses=lambda data: self._addresses(data, "cell"))
+
+    def _protect_keys(self, raw: Mapping[str, Any]) -> None:
+        """Before anything is said of it: a key that cannot be used is one all the same."""
+        for name in KEYS:
+            try:
+                text = decoded({"data": {name: (raw.get("data") or {}).get(name) or ""}})[name]
+            except ValueError:
+                continue
+            if text:
+                self._protect(text)
 
     def _pool(self, name: str, data: Mapping[str, str]) -> PoolRegistration:
         urls = tuple(data.get("urls", "").split()) or self._addresses(data, "http")
@@ -145,7 +132,7 @@ class RegisteredDirectory:
         service = data.get("service")
         if not service:
             return ()
-        port = _number(data, f"{kind}Port") or DEFAULT_PORTS[kind]
+        port = number_of(data, f"{kind}Port", MOST_PORT) or DEFAULT_PORTS[kind]
         scheme = "https" if kind == "cell" and data.get("caCert") else "http"
         found: set[str] = set()
         for raw in self._slices.values():
@@ -156,15 +143,6 @@ class RegisteredDirectory:
                     addresses = endpoint.get("addresses") or []
                     found.update(f"{scheme}://{_bracketed(address)}:{port}" for address in addresses)
         return tuple(sorted(found))
-
-
-def _number(data: Mapping[str, str], key: str) -> int | None:
-    text = data.get(key)
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise ValueError(f"{key} is {text!r}; wanted a whole number")
-    return int(text)
 
 
 def _bracketed(address: str) -> str:

@@ -54,6 +54,11 @@ async def translated(cell: str, what: str, *, refused: str = KEY_REFUSED) -> Asy
     except (ResponseHandlingException, TimeoutError, OSError) as error:
         source = getattr(error, "source", error)
         said = f"{type(source).__name__} {source}".strip()
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            raise Silent(
+                f"cell {cell} was not asked for {what}: its certificate does not verify ({said}); check caCert in the "
+                "cell's Secret, and that nodes names a host that the certificate is for"
+            ) from error
         raise Silent(f"cell {cell} gave no answer to {what} ({said}); its effect is read back") from error
 
 

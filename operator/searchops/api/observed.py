@@ -19,7 +19,11 @@ Tier = Literal["Collection", "ShardKey", "Shared"]
 
 @dataclass(frozen=True, slots=True)
 class CellRegistration:
-    """One Qdrant cluster as its Secret registers it. The keys are not part of `repr`."""
+    """One Qdrant cluster as its Secret registers it. The keys are not part of `repr`.
+
+    Attributes:
+        problem: why the Secret cannot be used, naming it and the field; nothing else is known of the cell then.
+    """
 
     name: str
     labels: Mapping[str, str]
@@ -31,6 +35,7 @@ class CellRegistration:
     ca_cert: str | None = field(default=None, repr=False)
     api_key: str = field(default="", repr=False)
     alt_api_key: str = field(default="", repr=False)
+    problem: str = ""
 
     @property
     def key_is_strong(self) -> bool:

@@ -69,6 +69,8 @@ class CellAccess:
 
     def signing(self, cell: CellRegistration) -> CellRegistration | None:
         """The cell with the key that signs now; None while a second key is there and nothing is decided."""
+        if cell.problem:
+            return None
         if not cell.alt_api_key:
             return cell
         plan = self._plans.get(cell.name)
@@ -109,6 +111,8 @@ class CellAccess:
         return found
 
     async def _look(self, cell: CellRegistration, residents: list[CachedObject]) -> None:
+        if cell.problem:
+            return  # what its key is now is unknown, so nothing of a rotation is moved on
         try:
             await self._rotate(cell, residents)
             if self._settings.revocable:

@@ -6,6 +6,7 @@ With the policy Snapshot a verified snapshot is stored first; without one the co
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from searchops.api.observed import CellIdentity
@@ -55,6 +56,7 @@ class CellSweep:
 
     Args:
         lease_left: seconds for which this process is certainly the only one that acts.
+        clock_skew: by how much the clock that wrote a note may be behind this one.
         overdue: told of each cell how many collections are past their time and still there.
     """
 
@@ -69,6 +71,7 @@ class CellSweep:
         dependencies: Dependencies,
         clock: Callable[[], datetime],
         lease_left: Callable[[], float],
+        clock_skew: timedelta = timedelta(0),
         snapshots: LastSnapshots | None = None,
         overdue: Callable[[str, int], None] = lambda _cell, _count: None,
     ) -> None:
@@ -79,6 +82,7 @@ class CellSweep:
         self._objects = objects
         self._dependencies = dependencies
         self._clock = clock
+        self._clock_skew = clock_skew
         self._lease_left = lease_left
         self._snapshots = snapshots or NoSnapshots()
         self._overdue = overdue
@@ -109,7 +113,7 @@ class CellSweep:
         pointed = set(state.aliases.values())
         ours = [name for name in sorted(state.collections - pointed) if name.startswith(f"{self._fleet}.")]
         described = [await self._cells.describe(cell, name) for name in ours]
-        due = tombstones_due(self._fleet, tuple(item for item in described if item is not None), self._clock())
+        due = tombstones_due(self._fleet, tuple(item for item in described if item is not None), self._earliest())
         dropped = begun = 0
         for collection in due:
             try:
@@ -135,6 +139,9 @@ class CellSweep:
             return False
         return await self._snapshots.stored(cell, collection)
 
+    def _earliest(self) -> datetime:
+        return self._clock() - self._clock_skew
+
     async def _has_owner(self, collection: CollectionState) -> bool:
         namespace, name = collection.metadata[KEY_NAMESPACE], collection.metadata[KEY_NAME]
         return await self._objects.get("searchtenants", namespace, name) is not None
@@ -145,7 +152,7 @@ class CellSweep:
         if not self._is_ours(state, cluster) or seen.name in state.aliases.values():
             return False
         found = await self._cells.describe(cell, seen.name)
-        due = tombstones_due(self._fleet, (found,) if found is not None else (), self._clock())
+        due = tombstones_due(self._fleet, (found,) if found is not None else (), self._earliest())
         if not due or due[0].metadata.get(KEY_UID) != seen.metadata.get(KEY_UID):
             return False
         if due[0].metadata[KEY_POLICY] != seen.metadata[KEY_POLICY] or await self._has_owner(due[0]):

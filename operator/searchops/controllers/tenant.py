@@ -66,6 +66,7 @@ class TenantController:
 
     Args:
         lease_left: seconds for which this process is certainly the only one that acts.
+        monotonic: seconds of a clock that nobody sets; by `clock` where none is given.
         records: what is known of the tenants' backups.
         protection: looks after the label of the tenant's namespace at the end of each pass.
         first: decides a process's first pass over a tenant in order by the cell's bulk read.
@@ -84,6 +85,7 @@ class TenantController:
         dependencies: Dependencies,
         clock: Callable[[], datetime],
         lease_left: Callable[[], float],
+        monotonic: Callable[[], float] | None = None,
         records: BackupRecords | None = None,
         protection: NamespaceProtection | None = None,
         first: FirstLook | None = None,
@@ -99,7 +101,13 @@ class TenantController:
         self._clock = clock
         self._lease_left = lease_left
         self._gatherer = TenantGatherer(
-            ports, settings, tenants=tenants, models=models, reindexes=reindexes, clock=clock
+            ports,
+            settings,
+            tenants=tenants,
+            models=models,
+            reindexes=reindexes,
+            clock=clock,
+            monotonic=monotonic,
         )
         self._backups = BackupFacts(ports.cells, ports.directory, settings, records)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe, Trial
 from searchops.api.retrieval import MISSED_KEY, lexical_vector, missed_mark
 from searchops.api.v1alpha1.search_tenant import AccessEntry
+from searchops.controllers.sightings import Sightings
 from searchops.controllers.tenant_index import Generations, Grants
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
@@ -90,6 +91,7 @@ class TenantGatherer:
         models: ObjectCache[EmbeddingModel],
         reindexes: ObjectCache[ReindexJob],
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._ports = ports
         self._settings = settings
@@ -98,6 +100,7 @@ class TenantGatherer:
         self._reindexes = reindexes
         self._clock = clock
         self._parsed: dict[str, tuple[CachedObject | None, EmbeddingModel | None]] = {}
+        self._sightings = Sightings(monotonic or (lambda: clock().timestamp()))
         self._grants = Grants()
         self._generations = Generations()
         self._namespace_uids: dict[str, tuple[str, int]] = {}
@@ -150,7 +153,7 @@ class TenantGatherer:
             return facts
         lacking = await self._lacking(registration, state, owner, current, collections)
         probe = await self._probe(tenant, registration, owner, current, secrets, reads)
-        return replace(facts, lacking=lacking, probe=probe)
+        return replace(facts, lacking=lacking, probe=probe, seen_for=self._sightings.of(own, current))
 
     def grant(self, key: Key, cell: str) -> None:
         """Count a placement until a read of the cell shows it."""
@@ -159,6 +162,7 @@ class TenantGatherer:
     def forget(self, key: Key) -> None:
         """The tenant is gone."""
         self._grants.forget(key)
+        self._sightings.forget(key)
         self._ports.keys.forget(key)
 
     async def _every(self, directory: Mapping[str, CellRegistration]) -> tuple[CellState, ...]:

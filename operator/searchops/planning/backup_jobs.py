@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from searchops.api.backup import tenant_prefix
 from searchops.api.meta import ObjectMeta
 from searchops.api.tasks import BackupTask, CellAddress, ProveTask
+from searchops.planning.clocks import CLOCK_SKEW
 from searchops.planning.jobs import JobOrder
 from searchops.planning.names import CELL_ANNOTATION, alias_name, generation_of, job_name, short_hash, side_alias
 
@@ -89,7 +90,7 @@ def job_annotations(due: Due, cell: str) -> dict[str, str]:
 
 
 def _claims(due: Due, cell: CellRegistration, settings: BackupSettings, now: datetime) -> dict[str, Any]:
-    expires = now + settings.deadline * 2
+    expires = now + settings.deadline * 2 + CLOCK_SKEW
     return {"exp": int(expires.timestamp()), "subject": f"{due.candidate.uid}/{due.kind}", "cell": cell.name}
 
 

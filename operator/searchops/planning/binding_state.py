@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.retrieval import Binding
 from searchops.api.v1alpha1.search_tenant import BindingStatus, PreviousStatus, RebuildStatus
+from searchops.planning.clocks import seconds_left
 from searchops.planning.names import (
     KEY_BINDING,
     KEY_PENDING,
@@ -103,14 +104,22 @@ class BindingContext:
     @property
     def settling(self) -> float:
         """Seconds for which a gateway may still write by what the metadata named before; 0 when none does."""
-        text = self.current.metadata.get(KEY_RELEASED_AT)
-        if text is None:
-            return 0.0
-        try:
-            released = parse_time(text)
-        except ValueError:
-            return 0.0
-        return max(0.0, (released + self.settings.binding_settle - self.now).total_seconds())
+        return self._left(KEY_RELEASED_AT, self.current.metadata.get(KEY_RELEASED_AT, ""))
+
+    @property
+    def unread(self) -> float:
+        """Seconds for which a gateway may not have read `pending` yet; 0 when every one writes both sides."""
+        pending = self.state.pending
+        return 0.0 if pending is None else self._left(KEY_PENDING, pending.since)
+
+    @property
+    def window_left(self) -> float:
+        """Seconds for which the previous side is still kept, whichever of two clocks says when its window began."""
+        return (self.window_end + self.settings.clock_skew - self.now).total_seconds()
+
+    def _left(self, key: str, written: str) -> float:
+        settings, seen = self.settings, self.facts.seen_for.get(key)
+        return seconds_left(written, settings.binding_settle, self.now, skew=settings.clock_skew, seen_for=seen)
 
     def lacking(self, item: Binding) -> int | None:
         """Exact number of live points that this binding's side lacks; None is unknown."""

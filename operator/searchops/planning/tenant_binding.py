@@ -182,7 +182,7 @@ def _bound(context: BindingContext, wanted: Wanted, target: Binding) -> BindingS
     if state.pending is not None:
         patch = PatchCollection(current.name, context.record({KEY_PENDING: None}))
         return BindingStep((*cancel(context), patch), ())
-    if state.previous is not None and context.now >= context.window_end:
+    if state.previous is not None and context.window_left <= 0:
         return BindingStep((PatchCollection(current.name, context.record({KEY_PREVIOUS: None})),), ())
     leftovers = _leftovers(context)
     settling = context.settling
@@ -196,7 +196,7 @@ def _bound(context: BindingContext, wanted: Wanted, target: Binding) -> BindingS
         finding = yes("ModelBound", TenantReason.BOUND, f"bound to {revision} ({wanted.why.lower()})")
     waits = [settling] if leftovers else []
     if state.previous is not None:
-        waits.append((context.window_end - context.now).total_seconds())
+        waits.append(context.window_left)
     requeue = max(1.0, min(waits)) if waits else None
     return BindingStep((), (finding,), previous=context.previous_status(), requeue_after=requeue)
 

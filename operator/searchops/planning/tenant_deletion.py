@@ -138,7 +138,13 @@ def _on_cell(
 
 
 def tombstones_due(fleet: str, collections: tuple[CollectionState, ...], now: datetime) -> tuple[CollectionState, ...]:
-    """Collections of this fleet that may be dropped by now; the caller checks live that nobody has the name."""
+    """Collections of this fleet that may be dropped by now; the caller checks live that nobody has the name.
+
+    Args:
+        fleet: this operator's.
+        collections: what was read.
+        now: the earliest that it may be, whichever clock wrote the notes.
+    """
     due = []
     for collection in collections:
         metadata = collection.metadata

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
     from searchops.api.backup import BackupRecord
     from searchops.api.observed import (
@@ -42,6 +42,8 @@ class TenantSettings:
     backups: BackupSettings | None = None
     reclaim: Literal["Namespace", "Fleet"] = "Namespace"
     """Whether data is given back in the very same namespace only, or in any of that name (disaster recovery)."""
+    clock_skew: timedelta = timedelta(0)
+    """By how much the clocks of two processes may differ: nothing that ends at a written moment ends before that."""
     revocable: bool = False
     """Whether tokens name their entry in the cell's register, so that removing the entry revokes them at once."""
 
@@ -64,6 +66,8 @@ class TenantFacts:
         register: the tenant's part of its cell's register of tokens; None where there is none or it was not read.
         signing: the tenant's cell with the key that signs tokens now; None while a rotation's record is not read yet.
         gateway_key: signs tokens of tenants that share a collection; None while it is not known.
+        seen_for: seconds for which this process has seen the live collection's ``released-at`` and the time of its
+            ``pending``, by metadata key; other processes' clocks do not enter it.
         canary: what the isolation canary saw last; None where it has not spoken since this process began.
     """
 
@@ -83,6 +87,7 @@ class TenantFacts:
     restored: str | None = None
     register: RegisterState | None = None
     signing: CellRegistration | None = None
+    seen_for: Mapping[str, float] = field(default_factory=dict)
     canary: CanaryResult | None = None
     gateway_key: str | None = field(default=None, repr=False)
 

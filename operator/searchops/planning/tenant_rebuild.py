@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from searchops.api.meta import format_time, parse_time
+from searchops.api.meta import format_time
 from searchops.api.v1alpha1.search_tenant import RebuildStatus, TenantReason
 from searchops.planning.binding_state import BindingStep
 from searchops.planning.conditions import Finding, holds, no
@@ -92,7 +92,7 @@ def _fill(
     if job is not None and job.metadata.name == name and job.status.phase in ("Failed", "Cancelled"):
         return _failed(context, target, pending, target_key, reason, attempt)
     status = _rebuild_status(context, name, reason, attempt, target_key, target.revision)
-    left = (parse_time(pending.since) + context.settings.binding_settle - context.now).total_seconds()
+    left = context.unread
     if left > 0:
         return BindingStep((), said, status, previous, max(0.2, left))
     if job is None or job.metadata.name != name:

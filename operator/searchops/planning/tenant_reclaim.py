@@ -93,7 +93,7 @@ def reclaimable(
         begun = {item.metadata.get(KEY_FORMER_UID) for item in own}
         groups = {uid: items for uid, items in groups.items() if uid in begun}
     else:
-        groups = {uid: items for uid, items in groups.items() if _open(items, tenant, now)}
+        groups = {uid: items for uid, items in groups.items() if _open(items, tenant, now - settings.clock_skew)}
     if not groups:
         return ()
     best = max(groups, key=lambda uid: (_rank(groups[uid], published), uid))

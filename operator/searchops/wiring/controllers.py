@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,7 @@ def tenant_settings(settings: OperatorSettings) -> TenantSettings:
         settings.gateway_url,
         settings.token_lifetime,
         settings.binding_settle,
+        clock_skew=settings.clock_skew,
         backups=settings.backups,
         reclaim=settings.reclaim,
         revocable=settings.revocable_tokens,
@@ -254,6 +256,7 @@ def _tenant_controller(
         dependencies=parts.dependencies,
         clock=parts.clock,
         lease_left=parts.lease_left,
+        monotonic=time.monotonic,
         protection=parts.protection,
         records=parts.book,
         first=first,

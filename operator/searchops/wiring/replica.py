@@ -310,6 +310,7 @@ class Operator:
             dependencies=self._dependencies,
             clock=_now,
             lease_left=self._elector.remaining,
+            clock_skew=self._settings.clock_skew,
             snapshots=self._snapshots,
             overdue=self._telemetry.domain.overdue,
         )

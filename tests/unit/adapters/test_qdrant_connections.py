@@ -98,7 +98,24 @@ async def test_a_private_authority_is_trusted_for_its_cell_alone(tls: TlsCell, p
     assert (known.reachable, known.error, tls.keys) == (True, "", [KEY, KEY, KEY])
 
 
-@pytest.mark.parametrize("ca_cert", ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+async def test_an_authority_that_is_not_the_servers_is_said_with_secret_and_field(
+    tls: TlsCell, ports: QdrantCells, tmp_path: Path
+) -> None:
+    other = make_certificates(tmp_path / "another").authority.read_text()
+    cell = registration(f"https://127.0.0.1:{tls.port}", other)
+    survey = await ports.survey(cell)
+    assert not survey.reachable
+    assert "check caCert in the cell's Secret" in survey.error
+    for asked in (ports.contents(cell), ports.load(cell), ports.drop_collection(cell, "prod.shop.a@g1")):
+        with pytest.raises(ReconcileError):
+            await asked
+    assert tls.keys == [], "the key went to nobody who was not verified"
+
+
+@pytest.mark.parametrize(
+    "ca_cert",
+    ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "ein Zertifikät", "\0"],
+)
 async def test_a_certificate_that_is_none_is_an_answer(ports: QdrantCells, ca_cert: str) -> None:
     cell = registration("https://127.0.0.1:1", ca_cert)
     survey = await ports.survey(cell)

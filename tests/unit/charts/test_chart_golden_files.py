@@ -135,6 +135,7 @@ def test_the_charts_defaults_are_the_operators_defaults() -> None:
         "cellAccessSeconds": "cell_access_seconds",
         "isolationCanaryMinutes": "isolation_canary_minutes",
         "bindingSettleSeconds": "binding_settle_seconds",
+        "clockSkewSeconds": "clock_skew_seconds",
         "resyncMinutes": "resync_minutes",
         "cellSweepMinutes": "cell_sweep_minutes",
         "writesPerSecond": "writes_per_second",

@@ -115,8 +115,8 @@ class FakeCells:
 
     async def survey(self, cell: CellRegistration) -> CellState:
         found = self.cell(cell)
-        if not found.reachable:
-            return CellState(cell, reachable=False, error="refused")
+        if cell.problem or not found.reachable:
+            return CellState(cell, reachable=False, error=cell.problem or "refused")
         state = CellState(cell, True, "", found.identity, found.names(), dict(found.aliases))
         return self._faults.through("survey", lambda: state)
 

@@ -158,6 +158,8 @@ class TenantWorld:
         self.directory = FakeDirectory(*cells)
         self.lease = 13.0
         self.gateway = "https://search.example"
+        self.skew = timedelta(0)
+        self.monotonic: Callable[[], float] | None = None
         self.worker = "done"
         self.first: Callable[[TenantPorts, TenantSettings], FirstLook] | None = None
         self.documents: dict[int, int] = {}
@@ -183,6 +185,7 @@ class TenantWorld:
             dependencies=Dependencies(),
             clock=lambda: self.now,
             lease_left=lambda: self.lease,
+            clock_skew=self.skew,
             **more,
         )
 
@@ -203,7 +206,14 @@ class TenantWorld:
             reindex_jobs=self.jobs,
             events=self.events,
         )
-        settings = TenantSettings("prod", self.gateway, timedelta(days=30), timedelta(seconds=30), revocable=True)
+        settings = TenantSettings(
+            "prod",
+            self.gateway,
+            timedelta(days=30),
+            timedelta(seconds=30),
+            clock_skew=self.skew,
+            revocable=True,
+        )
         self.controller = TenantController(
             ports,
             settings,
@@ -214,6 +224,7 @@ class TenantWorld:
             finalizer=Finalizer(FINALIZER, self.api, self.tenants),
             dependencies=Dependencies(),
             clock=lambda: self.now,
+            monotonic=self.monotonic,
             lease_left=lambda: self.lease,
             first=None if self.first is None else self.first(ports, settings),
         )

@@ -225,3 +225,20 @@ async def test_rounds_that_overlap_end_alike() -> None:
     scene = Scene()
     await asyncio.gather(scene.access.run_once(), scene.access.run_once())
     assert scene.kept["searchops-cell-eu-1"]["phase"] == "Idle"
+
+
+async def test_a_secret_that_cannot_be_read_moves_nothing_of_a_rotation() -> None:
+    """Its keys are unknown then, which is neither a swap nor the end of one."""
+    scene = Scene()
+    await scene.turn(2, everyone=True)
+    good = replace(scene.registration, alt_api_key=NEW)
+    scene.accepted = {url: {OLD, NEW} for url in URLS}
+    scene.registration = good
+    assert await scene.turn(3, everyone=True) == "ReadyToSwap"
+    kept, told, calls = dict(scene.kept), list(scene.told), len(scene.faults.calls)
+    scene.registration = replace(good, urls=(), api_key="", alt_api_key="", problem="Secret eu-1 cannot be used")
+    await scene.access.run_once()
+    assert (scene.kept, scene.told, len(scene.faults.calls)) == (kept, told, calls)
+    assert scene.access.signing(scene.registration) is None
+    scene.registration = good
+    assert await scene.turn(2, everyone=True) == "ReadyToSwap"

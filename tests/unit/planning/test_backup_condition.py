@@ -108,7 +108,7 @@ DUE = Due(
 def test_a_backups_job_may_read_and_snapshot_one_collection() -> None:
     order = backup_order(DUE, case.registration(), f"{case.ALIAS}@g3", RULES, NOW)
     assert order.secret_claims == {
-        "exp": int((NOW + timedelta(hours=4)).timestamp()),
+        "exp": int((NOW + timedelta(hours=4, minutes=10)).timestamp()),
         "subject": "uid-1/backup",
         "cell": "eu-1",
         "access": [{"collection": f"{case.ALIAS}@g3", "access": "rw"}],
@@ -146,7 +146,7 @@ def test_a_proofs_job_may_manage_the_cell_until_its_end() -> None:
     order = prove_order(replace(DUE, kind="prove"), case.registration(), RULES, NOW)
     assert order.secret_claims is not None
     assert (order.secret_claims["access"], order.secret_claims["subject"]) == ("m", "uid-1/prove")
-    assert order.secret_claims["exp"] == int((NOW + timedelta(hours=4)).timestamp())
+    assert order.secret_claims["exp"] == int((NOW + timedelta(hours=4, minutes=10)).timestamp())
     assert order.task.model_dump()["scratch"] == scratch_collection("prod", "uid-1")
     assert scratch_collection("prod", "uid-1").startswith("prod@proof-")
     assert order.name != backup_order(DUE, case.registration(), f"{case.ALIAS}@g3", RULES, NOW).name

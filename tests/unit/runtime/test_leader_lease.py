@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -145,6 +145,16 @@ def test_decisions() -> None:
     assert choose(Sighting(replace(other, duration_seconds=40), 10, missing=False), 40) == Wait("you", 10.0)
     assert choose(Sighting(other, 10, missing=True), 20) == Wait("you", 5.0)
     assert choose(Sighting(other, 10, missing=True), 26) == Create(LeaseRecord("me", 15, WALL, WALL, 4))
+
+
+@pytest.mark.parametrize("apart", [-600, 600])
+def test_whoever_holds_the_lease_another_clock_neither_takes_it_early_nor_waits_longer(apart: int) -> None:
+    """Times in a Lease are written for people: only how long this process has seen the record counts."""
+    wall = WALL + timedelta(seconds=apart)
+    held = Sighting(LeaseRecord("b", 15, wall, wall, 0), at=100.0, missing=False)
+    assert decide(held, identity="a", now=114.0, wall=WALL, duration=15) == Wait("b", 1.0)
+    taken = decide(held, identity="a", now=115.0, wall=WALL, duration=15)
+    assert isinstance(taken, Write) and taken.record.holder == "a"
 
 
 def test_times_that_let_two_work_at_once_are_refused() -> None:

@@ -124,6 +124,7 @@ class Platform:
             "SEARCHOPS_PROBE_PORT": str(self._probe_port),
             "SEARCHOPS_METRICS_PORT": str(self._probe_port),
             "SEARCHOPS_BINDING_SETTLE_SECONDS": str(SETTLE_SECONDS),
+            "SEARCHOPS_CLOCK_SKEW_SECONDS": "0",  # one machine, one clock
             "SEARCHOPS_LOG_LEVEL": "INFO",
             **self._environment,
         }
