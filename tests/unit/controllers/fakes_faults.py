@@ -22,12 +22,17 @@ When = Literal["before", "after"]
 
 @dataclass(slots=True)
 class Faults:
-    """Counts every call that leaves the process; number `at` raises `Transient`, its effect as `when` says."""
+    """Counts every call that leaves the process; number `at` raises `Transient`, its effect as `when` says.
+
+    Attributes:
+        between: what happens elsewhere while a call is under way: it has taken effect, and nobody has its answer yet.
+    """
 
     at: int | None = None
     when: When = "before"
     kills: bool = False
     calls: list[str] = field(default_factory=list)
+    between: Callable[[str], None] | None = None
 
     def through(self, name: str, act: Callable[[], T]) -> T:
         """Do the call, or fail it."""
@@ -36,6 +41,8 @@ class Faults:
         if number == self.at and self.when == "before":
             raise self._error(f"{name} (call {number}) was not sent")
         result = act()
+        if self.between is not None:
+            self.between(name)
         if number == self.at:
             raise self._error(f"{name} (call {number}) got no answer")
         return result
