@@ -20,6 +20,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _DURATION = re.compile(r"([0-9]+)(h|m|s|ms)")
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 """Years of a time that may be counted with; what others wrote beyond them is no time."""

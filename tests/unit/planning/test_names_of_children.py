@@ -19,6 +19,66 @@ def test_aliases_are_different_for_different_tenants(one: tuple[str, str, str], 
     assert len(names.alias_name(*one)) <= 200
 
 
+NEAR = st.from_regex(r"[ab]([-a]{0,3}[ab])?", fullmatch=True)
+"""Few letters, so that two triples often are the same text once dots and hyphens are not told apart."""
+TRIPLE = st.tuples(NEAR, NEAR, NEAR)
+
+
+@given(
+    tenants=st.lists(TRIPLE, min_size=2, max_size=12, unique=True), generations=st.sets(st.integers(0, 3), min_size=1)
+)
+def test_no_name_on_a_cell_is_two_tenants(tenants: list[tuple[str, str, str]], generations: set[int]) -> None:
+    """Tenant `a` of namespace `b-c` and tenant `c-a` of `b`: every alias, side and collection is one tenant's."""
+    taken: dict[str, tuple[str, str, str]] = {}
+    for tenant in tenants:
+        alias = names.alias_name(*tenant)
+        own = {alias, *(names.side_alias(alias, number) for number in (0, 1))}
+        own |= {names.collection_name(alias, number) for number in generations}
+        for name in own:
+            assert taken.setdefault(name, tenant) == tenant, f"{name} is two tenants'"
+            assert name not in {names.tokens_collection(fleet) for fleet, _, _ in tenants}
+        assert {names.alias_of(name) for name in own if "@g" in name} == {alias}
+
+
+LONG = st.text(alphabet="ab-", min_size=60, max_size=120).map(lambda text: f"a{text}a")
+
+
+@given(shared=LONG, first=LONG, second=LONG, fleet=LABEL)
+def test_two_that_share_all_that_is_kept_of_them_are_told_apart(
+    shared: str, first: str, second: str, fleet: str
+) -> None:
+    """Longer than Kubernetes allows: the hash is of the whole, so that a common beginning is no collision."""
+    one, other = (names.alias_name(fleet, shared, shared + end) for end in (first, second))
+    assert max(len(one), len(other)) <= names.MAX_ALIAS
+    assert (one == other) is (first == second)
+
+
+def test_no_name_that_kubernetes_allows_is_ever_shortened() -> None:
+    longest = "a" * 63
+    assert names.alias_name(longest, longest, longest) == f"{longest}.{longest}.{longest}"
+    assert len(names.collection_name(names.alias_name(longest, longest, longest), 999_999)) <= 255
+
+
+@given(
+    tenants=st.lists(
+        st.tuples(st.sampled_from(["a" * 39 + "-b", "a" * 40, "a" * 63, "a", "a-b"]), st.uuids().map(str)),
+        min_size=2,
+        max_size=6,
+        unique=True,
+    ),
+    attempts=st.sets(st.integers(1, 3), min_size=1),
+)
+def test_no_child_is_two_tenants_even_where_their_names_are_cut_alike(
+    tenants: list[tuple[str, str]], attempts: set[int]
+) -> None:
+    jobs = [names.reindex_job_name(name, uid, "d-1", "s", attempt) for name, uid in tenants for attempt in attempts]
+    workers = [names.job_name(kind, uid) for _, uid in tenants for kind in ("reindex", "backup")]
+    if len({uid for _, uid in tenants}) == len(tenants):
+        assert len(set(jobs)) == len(jobs)
+        assert len(set(workers)) == len(workers)
+    assert all(DNS_LABEL.fullmatch(name) and len(name) <= 63 for name in (*jobs, *workers))
+
+
 def test_an_alias_past_its_bound_is_shortened_by_a_hash_of_all_of_it() -> None:
     long, longer = names.alias_name("f", "n" * 150, "a" * 150), names.alias_name("f", "n" * 150, "a" * 151)
     assert len(long) == len(longer) == 200

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from searchops.api.meta import (
+    DNS_SUBDOMAIN,
     ApiModel,
     ArtifactReference,
     CelRule,
@@ -115,7 +116,7 @@ class PayloadField(ApiModel):
         role: what retrieval does with it: Code is matched exactly, Title and Body are tokenised, Filter only filters.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][A-Za-z0-9_.]*$")]
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*$")]
     type: FieldType
     role: FieldRole
 
@@ -159,7 +160,7 @@ class AccessEntry(ApiModel):
 
     name: Name
     role: Literal["Search", "Index"]
-    secret_name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+    secret_name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
     direct: bool | None = None
 
 
