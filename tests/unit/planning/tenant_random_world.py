@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from searchops.api.meta import format_time
-from searchops.api.observed import CellIdentity, CollectionState
+from searchops.api.observed import AccessSecretState, CellIdentity, CollectionState
 from searchops.api.retrieval import Binding
 from searchops.planning import names
 from searchops.planning import tenant_facts as act
+from searchops.planning.schema import side_of
 
 if TYPE_CHECKING:
     from tests.unit.planning import tenant_cases as case
@@ -50,6 +51,7 @@ class World:
     aliases: dict[str, str]
     facts: TenantFacts
     wrongs: list[str]
+    secrets: dict[str, AccessSecretState] = field(default_factory=dict)
 
     def seen(self) -> TenantFacts:
         """What a pass would gather of it."""
@@ -60,10 +62,10 @@ class World:
         items = tuple(self.collections[name] for name in dict.fromkeys(wanted) if name in self.collections)
         if not cell.reachable:
             items = ()
-        return replace(self.facts, cell=cell, cells=(cell,), collections=items)
+        return replace(self.facts, cell=cell, cells=(cell,), collections=items, secrets=dict(self.secrets))
 
     def picture(self) -> Any:
-        return dict(self.collections), dict(self.aliases)
+        return dict(self.collections), dict(self.aliases), dict(self.secrets)
 
     # -- whose is it ---------------------------------------------------------------------------------------------
 
@@ -95,6 +97,26 @@ class World:
                 if not ours:
                     self.wrongs.append(f"{action} on a cell that is not ours")
                 self._apply(action)
+            elif isinstance(action, act.WriteAccessSecret | act.DeleteAccessSecret):
+                self._secret(action)
+
+    def _secret(self, action: act.WriteAccessSecret | act.DeleteAccessSecret) -> None:
+        """A Secret of another type, owner or tenant is neither written over nor deleted."""
+        name = action.name if isinstance(action, act.DeleteAccessSecret) else action.entry.secret_name
+        found = self.secrets.get(name)
+        if found is not None and (found.type, found.owner_uid) != (names.ACCESS_SECRET_TYPE, "uid-1"):
+            heir = isinstance(action, act.WriteAccessSecret) and found.held_by(
+                names.ACCESS_SECRET_TYPE, "uid-1", "acme"
+            )
+            if not heir:
+                self.wrongs.append(f"{action}: {name} is not ours")
+        if isinstance(action, act.DeleteAccessSecret):
+            self.secrets.pop(name, None)
+            return
+        fresh = format_time(NOW + timedelta(days=9))
+        self.secrets[name] = AccessSecretState(
+            name, names.ACCESS_SECRET_TYPE, "uid-1", action.inputs_digest, fresh, "token", "acme"
+        )
 
     def _apply(self, action: Any) -> None:
         match action:
@@ -218,6 +240,8 @@ def collections(draw: st.DrawFn, name: str) -> CollectionState:
         values[key] = item.to_metadata() if item is not None else None
     if draw(st.integers(0, 9)) == 0:
         values["binding"] = draw(st.sampled_from([None, "{"]))
+    if draw(st.integers(0, 3)) == 0:
+        values["released_at"] = draw(st.sampled_from([format_time(NOW), format_time(case.LONG_AGO), "soon"]))
     found = case.rebind(made, **values)
     if draw(st.integers(0, 3)) == 0:
         found = replace(found, metadata={})
@@ -227,7 +251,65 @@ def collections(draw: st.DrawFn, name: str) -> CollectionState:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def living(draw: st.DrawFn, name: str) -> CollectionState:
+    """A generation of this very tenant in the middle of its life: whatever a rebuild, a flip or a window has left."""
+    generation = names.generation_of(ALIAS, name) or 1
+    pending, previous = (draw(st.one_of(st.none(), _bindings())) for _ in range(2))
+    made = case.make_collection(draw(_bindings()), generation, pending=pending, previous=previous)
+    released = draw(st.sampled_from([None, NOW, case.LONG_AGO]))
+    left = draw(st.dictionaries(st.sampled_from(["d-s1", "d-s2", "d-s7"]), st.just(8)))
+    lost = draw(st.integers(0, 7)) == 0
+    made = replace(made, dense={} if lost else {**left, **made.dense}, points=draw(st.sampled_from([0, 5, 30_000])))
+    return case.rebind(made, released_at=format_time(released)) if released is not None else made
+
+
+@st.composite
+def access_secrets(draw: st.DrawFn) -> dict[str, AccessSecretState]:
+    """What stands under the names of the tenant's Secrets, and under one that it has named before."""
+    found = {}
+    for name, good in {**case.secrets_of(), "acme-former": case.secrets_of()["acme-indexer"]}.items():
+        kind = draw(st.sampled_from(["good", "good", "gone", "stale", "due", "type", "owner", "former", "unread"]))
+        changes: dict[str, dict[str, str]] = {
+            "stale": {"inputs_digest": "sha256:x"},
+            "due": {"renew_at": format_time(NOW)},
+            "type": {"type": "Opaque"},
+            "owner": {"owner_uid": "uid-a", "tenant": "other"},
+            "former": {"owner_uid": "uid-0", "tenant": "acme"},
+            "unread": {"renew_at": "soon"},
+        }
+        if kind != "gone":
+            found[name] = replace(good, name=name, **changes.get(kind, {}))
+    return found
+
+
+@st.composite
+def in_order(draw: st.DrawFn) -> World:
+    """A tenant and a cell as they are in the middle of their work: its generations, sides and Secrets are its own."""
+    there = {name: draw(living(name)) for name in GENERATIONS if name == GENERATIONS[0] or draw(st.booleans())}
+    live = draw(st.sampled_from(sorted(there)))
+    aliases = {ALIAS: live, side_of(ALIAS, names.generation_of(ALIAS, live) or 1): live}
+    other = side_of(ALIAS, (names.generation_of(ALIAS, live) or 1) + 1)
+    standing = [name for name in there if side_of(ALIAS, names.generation_of(ALIAS, name) or 1) == other]
+    chosen = draw(st.sampled_from([None, *standing]))
+    if chosen is not None:
+        aliases[other] = chosen
+    status: dict[str, Any] = {"collection": live, "cell": "eu-1", "accessSecrets": ["acme-former", "acme-storefront"]}
+    spec = {"languages": draw(st.sampled_from([["en"], ["en"], ["de"]])), "deletionPolicy": "Delete"}
+    metadata: dict[str, Any] = {"deletionTimestamp": case.STAMP} if draw(st.integers(0, 7)) == 0 else {}
+    tenant = case.make_tenant(spec, status=status, **metadata)
+    models = [case.make_model(), *(case.make_model(case.revision(number)) for number in (1, 2))]
+    lacking = {(side, vector): draw(st.sampled_from([0, 3])) for side in SIDES for vector in ("", "d-s1", "d-s2")}
+    facts = replace(case.make_facts(model=draw(st.sampled_from(models))), lacking=lacking)
+    return World(tenant, case.SETTINGS, case.make_cell(), there, aliases, facts, [], draw(access_secrets()))
+
+
+def worlds() -> st.SearchStrategy[World]:
+    """A tenant and a cell, in the middle of their work or with nothing as it should be."""
+    return st.one_of(in_order(), out_of_order())
+
+
+@st.composite
+def out_of_order(draw: st.DrawFn) -> World:
     """A tenant and a cell, neither of them as it should be."""
     there = {name: draw(collections(name)) for name in (*GENERATIONS, *OTHERS) if draw(st.booleans())}
     targets = st.sampled_from([*GENERATIONS, *OTHERS])
@@ -261,4 +343,4 @@ def worlds(draw: st.DrawFn) -> World:
     lacking = {(side, vector): draw(st.sampled_from([0, 3])) for side in SIDES for vector in ("", "d-s1", "d-s2")}
     facts = replace(case.make_facts(model=model), lacking=lacking if draw(st.booleans()) else {})
     settings = replace(case.SETTINGS, reclaim=draw(st.sampled_from(["Namespace", "Namespace", "Fleet"])))
-    return World(tenant, settings, cell, there, aliases, facts, [])
+    return World(tenant, settings, cell, there, aliases, facts, [], draw(access_secrets()))

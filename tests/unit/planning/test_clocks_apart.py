@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from searchops.api.meta import format_time
@@ -30,6 +30,7 @@ else:
 NOW = case.NOW
 SETTLE = timedelta(seconds=30)
 MINUTES = timedelta(minutes=1)
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 APART = st.timedeltas(-CLOCK_SKEW, CLOCK_SKEW)
 SKEWED = replace(case.SETTINGS, clock_skew=CLOCK_SKEW)
 
@@ -37,6 +38,7 @@ SKEWED = replace(case.SETTINGS, clock_skew=CLOCK_SKEW)
 AGES = st.timedeltas(timedelta(0), timedelta(days=9))
 
 
+@CALM
 @given(ahead=APART, seen=st.one_of(st.none(), st.floats(0, 10_000)), age=AGES)
 def test_a_wait_is_never_negative_and_never_longer_than_itself(
     ahead: timedelta, seen: float | None, age: timedelta
@@ -45,6 +47,7 @@ def test_a_wait_is_never_negative_and_never_longer_than_itself(
     assert 0.0 <= left <= 30.0
 
 
+@CALM
 @given(ahead=APART, seen=st.floats(0, 29))
 def test_a_wait_that_this_process_has_not_seen_through_is_not_over_because_another_clock_says_so(
     ahead: timedelta, seen: float
@@ -54,6 +57,7 @@ def test_a_wait_that_this_process_has_not_seen_through_is_not_over_because_anoth
     assert seconds_left(written, SETTLE, NOW, skew=CLOCK_SKEW, seen_for=seen) == pytest.approx(30 - seen)
 
 
+@CALM
 @given(ahead=APART, seen=st.floats(30, 10_000))
 def test_a_wait_that_was_seen_through_is_over_whatever_the_clock_of_the_writer(ahead: timedelta, seen: float) -> None:
     written = format_time(NOW - timedelta(seconds=seen) + ahead)
@@ -91,6 +95,7 @@ def test_nothing_unnamed_is_removed_before_every_gateway_has_let_go_of_it(ahead:
     assert [type(action).__name__ for action in late.actions] == ["RemoveVector"]
 
 
+@CALM
 @given(ahead=APART)
 def test_the_side_for_a_rollback_is_kept_for_the_whole_window(ahead: timedelta) -> None:
     """The true end of 72 hours, seen by a clock that is off by up to ten minutes from the one that began them."""
@@ -106,6 +111,7 @@ def test_the_side_for_a_rollback_is_kept_for_the_whole_window(ahead: timedelta) 
     assert (KEY_PREVIOUS, None) in unnamed[0].metadata
 
 
+@CALM
 @given(writer=APART, reader=APART)
 def test_a_deleted_tenants_data_outlasts_its_window_by_every_clock(writer: timedelta, reader: timedelta) -> None:
     """Deleted by one clock and swept by another, up to ten minutes apart from each other."""
@@ -125,6 +131,7 @@ def test_a_deleted_tenants_data_outlasts_its_window_by_every_clock(writer: timed
     assert due(NOW + timedelta(hours=1) + 2 * CLOCK_SKEW)
 
 
+@CALM
 @given(writer=APART, reader=APART)
 def test_a_tenant_that_comes_back_within_its_window_has_its_data_by_every_clock(
     writer: timedelta, reader: timedelta
@@ -149,6 +156,7 @@ SHORTEST = timedelta(days=1)
 """The least that SEARCHOPS_TOKEN_LIFETIME_DAYS allows."""
 
 
+@CALM
 @given(operator=APART, database=APART, share=st.floats(0, 1))
 def test_no_token_is_refused_between_its_writing_and_its_renewal(
     operator: timedelta, database: timedelta, share: float

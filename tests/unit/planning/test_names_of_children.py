@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from searchops.planning import names
@@ -19,11 +19,13 @@ def test_aliases_are_different_for_different_tenants(one: tuple[str, str, str], 
     assert len(names.alias_name(*one)) <= 200
 
 
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NEAR = st.from_regex(r"[ab]([-a]{0,3}[ab])?", fullmatch=True)
 """Few letters, so that two triples often are the same text once dots and hyphens are not told apart."""
 TRIPLE = st.tuples(NEAR, NEAR, NEAR)
 
 
+@CALM
 @given(
     tenants=st.lists(TRIPLE, min_size=2, max_size=12, unique=True), generations=st.sets(st.integers(0, 3), min_size=1)
 )
@@ -43,6 +45,7 @@ def test_no_name_on_a_cell_is_two_tenants(tenants: list[tuple[str, str, str]], g
 LONG = st.text(alphabet="ab-", min_size=60, max_size=120).map(lambda text: f"a{text}a")
 
 
+@CALM
 @given(shared=LONG, first=LONG, second=LONG, fleet=LABEL)
 def test_two_that_share_all_that_is_kept_of_them_are_told_apart(
     shared: str, first: str, second: str, fleet: str
@@ -59,6 +62,7 @@ def test_no_name_that_kubernetes_allows_is_ever_shortened() -> None:
     assert len(names.collection_name(names.alias_name(longest, longest, longest), 999_999)) <= 255
 
 
+@CALM
 @given(
     tenants=st.lists(
         st.tuples(st.sampled_from(["a" * 39 + "-b", "a" * 40, "a" * 63, "a", "a-b"]), st.uuids().map(str)),

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from hypothesis import HealthCheck, given, settings
 
 from searchops.planning.names import KEY_DELETED_AT
 from searchops.planning.tenant import plan_tenant
-from searchops.planning.tenant_facts import CreateCollection, PointAlias, RemoveFinalizer
+from searchops.planning.tenant_facts import (
+    AddFinalizer,
+    CreateCollection,
+    DeleteAccessSecret,
+    DeleteReindexJob,
+    GrantTokens,
+    PointAlias,
+    PrepareRegister,
+    RemoveFinalizer,
+    RevokeTokens,
+    TenantAction,
+    WriteAccessSecret,
+)
 
 if TYPE_CHECKING:
     from tests.unit.planning import tenant_cases as case
@@ -20,6 +33,7 @@ else:
     from unit.planning import tenant_cases as case
     from unit.planning.tenant_random_world import ALIAS, DDL, World, worlds
 
+CHANGES = (*DDL, WriteAccessSecret, DeleteAccessSecret)
 RUNS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -56,6 +70,57 @@ def test_passes_one_after_another_never_lose_a_collection_that_is_not_ours_and_c
     assert {name for name in points if name not in world.collections} <= mine
     if world.tenant.metadata.deletion_timestamp is not None:
         assert {name: world.collections[name].points for name in points} == points, "a deletion drops nothing itself"
+
+
+@RUNS
+@given(world=worlds())
+def test_where_nothing_is_left_to_do_a_second_plan_is_the_first_and_changes_nothing(world: World) -> None:
+    now = case.NOW
+    for _ in range(20):
+        plan = plan_tenant(world.tenant, world.seen(), world.settings, now)
+        world.apply(plan.actions)
+        assert world.wrongs == []
+        if not any(isinstance(action, CHANGES) for action in plan.actions) or RemoveFinalizer() in plan.actions:
+            break
+        now += timedelta(seconds=31)
+    before = copy.deepcopy(world.picture())
+    first = plan_tenant(world.tenant, world.seen(), world.settings, now)
+    world.apply(first.actions)
+    if RemoveFinalizer() not in first.actions:
+        assert not [action for action in first.actions if isinstance(action, CHANGES)]
+        assert plan_tenant(world.tenant, world.seen(), world.settings, now) == first
+        assert world.picture() == before
+
+
+@RUNS
+@given(world=worlds())
+def test_a_secret_that_is_not_this_tenants_is_never_written_over_nor_deleted(world: World) -> None:
+    foreign = {name: item for name, item in world.secrets.items() if item.owner_uid == "uid-a" or item.type == "Opaque"}
+    for _ in range(3):
+        plan = plan_tenant(world.tenant, world.seen(), world.settings, case.NOW)
+        world.apply(plan.actions)
+        assert world.wrongs == []
+    assert {name: world.secrets.get(name) for name in foreign} == foreign
+
+
+def test_the_random_worlds_bring_forth_every_action_that_a_plan_has() -> None:
+    """What no world asks for is proved of nothing: so each kind is seen."""
+    seen: Counter[str] = Counter()
+
+    @settings(RUNS, max_examples=200, derandomize=True, database=None)
+    @given(world=worlds())
+    def plans(world: World) -> None:
+        now = case.NOW
+        for _ in range(4):
+            plan = plan_tenant(world.tenant, world.seen(), world.settings, now)
+            seen.update(type(action).__name__ for action in plan.actions)
+            world.apply(plan.actions)
+            now += timedelta(seconds=31)
+
+    plans()
+    elsewhere = {AddFinalizer, PrepareRegister, GrantTokens, RevokeTokens, DeleteReindexJob}
+    wanted = {kind.__name__ for kind in get_args(TenantAction) if kind not in elsewhere}
+    assert {name for name in wanted if not seen[name]} == set()
 
 
 @RUNS
