@@ -6,31 +6,56 @@ import asyncio
 import base64
 import itertools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 import pytest_asyncio
 
-from searchops_sandbox.kubernetes_api import ApiError, KubernetesApi
 from searchops_sandbox.process_runner import RunnerProcess
-from searchops_sandbox.worker_process import UID_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.integration.runner_pods import (
+        JOBS,
+        NAMESPACE,
+        NUMBERS,
+        PODS,
+        SECRETS,
+        Json,
+        eventually,
+        exists,
+        in_phase,
+        job_ends,
+        make_job,
+        make_pod,
+        pods_of,
+        processes_of,
+        terminated,
+    )
+
     from searchops_sandbox.control_plane import ControlPlane
+    from searchops_sandbox.kubernetes_api import KubernetesApi
+else:
+    from integration.runner_pods import (
+        JOBS,
+        NAMESPACE,
+        NUMBERS,
+        PODS,
+        SECRETS,
+        eventually,
+        exists,
+        in_phase,
+        job_ends,
+        make_job,
+        make_pod,
+        pods_of,
+        processes_of,
+        terminated,
+    )
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
-
-Json = dict[str, Any]
-NAMESPACE = "runner-tests"
-PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
-SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
-FINALIZER = "searchops.dev/kept-for-the-test"
-_numbers = itertools.count(1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -51,98 +76,10 @@ async def runner(
     await started.stop()
 
 
-async def eventually(check: Callable[[], Any], *, seconds: float = 60.0) -> Any:
-    """The first true answer of `check`."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        answer = await check()
-        if answer:
-            return answer
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.1)
-
-
-async def exists(api: KubernetesApi, path: str) -> Json | None:
-    try:
-        return await api.get(path)
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
-def pod_spec(script: str, **fields: Any) -> Json:
-    container = {"name": "worker", "image": "worker", "command": ["sh", "-c", script], **fields.pop("container", {})}
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 2,
-        "containers": [container],
-        **fields,
-    }
-
-
-async def make_pod(api: KubernetesApi, script: str, *, kept: bool = False, **fields: Any) -> str:
-    name = f"pod-{next(_numbers)}"
-    metadata = {"name": name, "finalizers": [FINALIZER] if kept else []}
-    await api.create(PODS, {"metadata": metadata, "spec": pod_spec(script, **fields)})
-    return name
-
-
-async def make_job(api: KubernetesApi, script: str, *, pod: Json | None = None, **spec: Any) -> str:
-    name = f"job-{next(_numbers)}"
-    job = {"backoffLimit": 0, **spec, "template": {"spec": pod_spec(script, **(pod or {}))}}
-    await api.create(JOBS, {"metadata": {"name": name}, "spec": job})
-    return name
-
-
-async def in_phase(api: KubernetesApi, name: str, *phases: str) -> Json:
-    async def look() -> Json | None:
-        pod = await api.get(f"{PODS}/{name}")
-        return pod if pod["status"]["phase"] in phases else None
-
-    found: Json = await eventually(look)
-    return found
-
-
-async def job_ends(api: KubernetesApi, name: str) -> Json:
-    """The terminal condition of a Job, with its status."""
-
-    async def look() -> Json | None:
-        status = (await api.get(f"{JOBS}/{name}")).get("status") or {}
-        ends = [item for item in status.get("conditions") or () if item["type"] in {"Complete", "Failed"}]
-        return {**ends[0], "job": status} if ends else None
-
-    found: Json = await eventually(look)
-    return found
-
-
-async def pods_of(api: KubernetesApi, job: str) -> list[Json]:
-    listing = await api.get(PODS, labelSelector=f"batch.kubernetes.io/job-name={job}")
-    pods: list[Json] = listing["items"]
-    return pods
-
-
-def terminated(pod: Json) -> Json:
-    ended: Json = pod["status"]["containerStatuses"][0]["state"]["terminated"]
-    return ended
-
-
-def processes_of(pod: Json) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(UID_VARIABLE) == pod["metadata"]["uid"]:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
 async def test_an_indexed_job_gets_its_index_its_secret_and_its_python(
     api: KubernetesApi, runner: RunnerProcess
 ) -> None:
-    secret = f"token-{next(_numbers)}"
+    secret = f"token-{next(NUMBERS)}"
     await api.create(SECRETS, {"metadata": {"name": secret}, "stringData": {"token": "s3cret"}})
     job = await make_job(
         api,
@@ -240,7 +177,7 @@ async def test_a_pods_own_deadline_is_kept(api: KubernetesApi, runner: RunnerPro
 
 
 async def test_a_pod_waits_for_its_secret_without_taking_a_slot(api: KubernetesApi, runner: RunnerProcess) -> None:
-    secret = f"later-{next(_numbers)}"
+    secret = f"later-{next(NUMBERS)}"
     wants = {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": secret, "key": "key"}}}]}
     waiting = [await make_pod(api, 'test "$KEY" = value', container=wants) for _ in range(2)]
 
