@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from searchops.api.rates import RATES_KEY, MerchantRates
 from searchops.api.retrieval import MISSED_KEY, missed_mark
@@ -78,6 +80,45 @@ async def test_credentials_are_replaced_while_the_gateway_runs(cell: QdrantCell,
         shared.hand_over(keys=(NEW_KEY,))
         assert await search(NEW_KEY) == (200, "")
         assert "searchops_gateway_credentials_unreadable 0.0" in (await front.http.get("/metrics")).text
+
+
+async def test_nothing_of_the_credentials_is_in_an_answer_or_a_log(
+    cell: QdrantCell, shared: SharedCell, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant = await merchant(shared, "quiet")
+    seen = []
+    secrets = {FLEET_KEY, NEW_KEY}
+    with capture_logs() as logs, caplog.at_level("DEBUG"):
+        async with gateway(cell, tenant, credentials=shared.path) as front:
+
+            async def everything() -> None:
+                secrets.add(json.loads(shared.path.read_text())["cells"]["eu-1"]["token"])
+                for method, path, body in (
+                    ("GET", "", None),
+                    ("POST", "/search", SEARCH),
+                    ("PUT", "/products", PRODUCTS),
+                ):
+                    for key in (FLEET_KEY, NEW_KEY):
+                        answer = await front.call(method, path, token=tenant.token(key=key), json=body)
+                        seen.append(f"{answer.status_code} {answer.headers} {answer.text}")
+
+            await everything()
+            shared.hand_over(signed_by="a-key-that-no-cell-has-of-32-characters")
+            await everything()
+            shared.hand_over(keys=(NEW_KEY,), lifetime=-600)
+            await everything()
+            good = shared.path.read_text()
+            for broken in (good[:-5], good.replace('"token"', '"tokens"'), good.replace(NEW_KEY, NEW_KEY[:20])):
+                shared.path.write_text(broken)
+                await front.call("GET", "")
+            shared.hand_over()
+            await shared.admin.delete_collection(shared.register)
+            await everything()
+            seen.append((await front.http.get("/metrics")).text)
+    assert {text[:3] for text in seen} >= {"200", "401", "503"}
+    assert any("credentials cannot be read" in str(entry) for entry in logs)
+    for secret in secrets:
+        assert all(secret not in text for text in (*seen, str(logs), caplog.text))
 
 
 async def test_rates_are_the_merchants_own(cell: QdrantCell, shared: SharedCell) -> None:

@@ -59,8 +59,9 @@ class TierMove(Gone):
         super().__init__(
             503,
             f"{side}, the side that is being filled, cannot be written from here: the tenant is moving between a "
-            "collection of its own and a shared one, or that side is gone. Writes wait until the move has ended or was "
-            "given up (the SearchTenant's status.rebuild); searches go on. Send the write again then",
+            "collection of its own and a shared one, or that side is gone, or the gateway's credential does not name "
+            "its collection yet. Searches go on; send the write again later, at the latest when the SearchTenant's "
+            "status.rebuild is over",
             code="tier-move",
             retry_after=60,
         )

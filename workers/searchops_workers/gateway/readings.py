@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class Readings(Generic[K, V]):
-    """What was read, by what it was asked for. A reading that failed is not kept.
+    """What was read, by what it was asked for; it is never None. A reading that failed is not kept.
 
     Args:
         seconds: how long one may be used, counted from when it began.
@@ -38,9 +38,9 @@ class Readings(Generic[K, V]):
             reader: reads it.
             fresh: take only what began after this call; all who say so while a reading is under way share the next one.
         """
-        found = self._known.get(key)
-        if found is not None and not fresh and self._clock() - found[0] < self._seconds:
-            return found[1]
+        held = None if fresh else self.held(key)
+        if held is not None:
+            return held
         running = self._running.get(key)
         if running is None:
             task = self._next.get(key) or self._begin(key, reader)
@@ -49,6 +49,11 @@ class Readings(Generic[K, V]):
         else:
             task = running
         return await asyncio.shield(task)
+
+    def held(self, key: K) -> V | None:
+        """What is known and may still be used."""
+        found = self._known.get(key)
+        return found[1] if found is not None and self._clock() - found[0] < self._seconds else None
 
     def _begin(self, key: K, reader: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
         task = asyncio.create_task(self._read(key, reader))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from searchops.api.retrieval import DELETED_KEY, ID_KEY, MISSED_KEY, VERSION_KEY
-from searchops.api.shared import TENANT_KEY
 from searchops_workers.encoders.errors import EncoderError
 from searchops_workers.gateway.bodies import check_filters
 from searchops_workers.gateway.cells import Gone, WrongSpace
+from searchops_workers.retrieval.documents import RESERVED
 from searchops_workers.retrieval.query import needs_dense
 from searchops_workers.retrieval.remote import QdrantSearch
 from searchops_workers.retrieval.scope import ScopedPoints
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from searchops_workers.retrieval.results import Hit
     from searchops_workers.retrieval.scope import Foreign
     from searchops_workers.retrieval.search import SearchAnswer
-
-RESERVED = frozenset({ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY, TENANT_KEY})
 
 
 class Searches:

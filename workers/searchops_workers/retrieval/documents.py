@@ -27,6 +27,7 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9_.]*)\}")
 EMPTY_PART = re.compile(r"(?:\s*[.;,|·-]\s*)+(?=[.;,|·-])|^\s*[.;,|·-]+\s*")
 MAX_DOCUMENT = 8_192
 RESERVED = (ID_KEY, VERSION_KEY, DELETED_KEY, MISSED_KEY, TENANT_KEY)
+"""Payload keys of ours: no product may have one, no search filters by one or shows one."""
 
 
 class ProductError(ValueError):

@@ -11,7 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchops_workers.gateway.callers import (
@@ -161,6 +161,7 @@ def test_a_token_that_does_not_say_so_is_forwarded_though_a_key_of_ours_signed_i
     assert (caller.token, caller.own) == (text, False)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([None, "Gateway", "Database", "", 0, False, [], {}]), st.sampled_from([KEY, OTHER_KEY, "x" * 32])
 )

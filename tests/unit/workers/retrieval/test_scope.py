@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import models
 
@@ -134,6 +134,7 @@ queries = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(queries)
 def test_every_part_of_any_query_is_within_the_slice_and_keeps_its_own_condition(request: models.QueryRequest) -> None:
     scoped = SHARED.query(request)
@@ -148,6 +149,7 @@ def test_every_part_of_any_query_is_within_the_slice_and_keeps_its_own_condition
     assert WHOLE.query(request) is request
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["price", "colour", "sku"]),
@@ -249,6 +251,7 @@ async def test_a_collection_of_its_own_is_asked_as_ever() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_equal_ids_of_two_slices_are_two_points_and_of_one_slice_one(one: str, other: str) -> None:
     second = Scope.of(SliceAddress("Shared", "prod@shared-1", "slice-0002"))
