@@ -81,7 +81,9 @@ def parts(request: models.QueryRequest | models.Prefetch) -> Iterator[models.Que
         yield from parts(one)
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6)
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6)
+)
 crafted = st.recursive(
     scalars,
     lambda inner: (
