@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TokenGrant,
         Trial,
     )
+    from searchops.api.room import CellHold
 
 
 class CellReader(Protocol):
@@ -294,6 +295,37 @@ class CellAccessMetrics(Protocol):
 
     def register_lost(self, cell: str, *, lost: bool) -> None:
         """A cell's collections were looked at."""
+        ...
+
+
+class RoomProbe(Protocol):
+    """Finds out whether a cell that was out of disk or memory has room again."""
+
+    async def try_room(self, cell: CellRegistration, identity: CellIdentity) -> bool | None:
+        """True where a write was taken, False where the cell says that it is full, None where neither is known.
+
+        Nothing is written to a cell that says it is another than `identity`.
+        """
+        ...
+
+
+class CellRooms(Protocol):
+    """Cells that are out of disk or memory, held as a whole."""
+
+    async def holds(self) -> Mapping[str, CellHold]:
+        """Every held cell by name; raises where it is not known."""
+        ...
+
+    def full(self, cell: str, said: str) -> None:
+        """A cell was met that has no room, with what it said; while it is held this changes nothing."""
+        ...
+
+
+class CellRoomMetrics(Protocol):
+    """Tells which cells are held."""
+
+    def cell_full(self, cell: str, *, full: bool) -> None:
+        """A hold has begun, goes on or has ended."""
         ...
 
 

@@ -236,7 +236,7 @@ async def test_a_full_cell_is_a_wait_that_says_what_to_do(scene: Scene, kind: st
     await scene.double.inject({"method": method, "path": path.format(name=scene.name), "status": 507})
     with pytest.raises(NotReady, match=r"answered 507 to .*Free room on the cell or add another") as caught:
         await write(scene)
-    assert (caught.value.reason, await done(scene)) == ("QuotaExceeded", False)
+    assert (caught.value.reason, await done(scene)) == ("CellFull", False)
 
 
 async def test_an_error_after_the_effect_is_no_failure(scene: Scene) -> None:

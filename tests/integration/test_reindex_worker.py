@@ -11,7 +11,14 @@ import pytest_asyncio
 from qdrant_client import models
 
 from searchops.api.retrieval import point_id
-from searchops.api.tasks import ANSWER, EXIT_BAD_MODEL, EXIT_BAD_TASK, EXIT_RETRY, EXIT_TOO_MANY_FAILURES
+from searchops.api.tasks import (
+    ANSWER,
+    EXIT_BAD_MODEL,
+    EXIT_BAD_TASK,
+    EXIT_CELL_FULL,
+    EXIT_RETRY,
+    EXIT_TOO_MANY_FAILURES,
+)
 from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
 
@@ -203,14 +210,14 @@ async def test_a_token_on_exactly_the_jobs_collections_is_needed_and_enough(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_a_busy_full_or_silent_cell_is_waited_for(tenant: parts.Tenant, cell: QdrantCell, strategy: str) -> None:
+async def test_a_busy_or_silent_cell_is_waited_for(tenant: parts.Tenant, cell: QdrantCell, strategy: str) -> None:
     _, new, target = await rebuilding(tenant, strategy, 120)
     task = tenant.task(strategy, new)
     write = f"/collections/{task.target_collection}/points" + ("/vectors" if strategy == "NamedVector" else "")
     read = "/collections/.*/points/scroll"
     await cell.inject(
         {"method": "PUT", "path": write, "status": 429, "retry_after": 1},
-        {"method": "PUT", "path": write, "status": 507},
+        {"method": "PUT", "path": write, "status": 503},
         {"method": "PUT", "path": write, "drop": "after-effect"},
         {"method": "PUT", "path": write, "drop": "before-effect"},
         {"method": "POST", "path": read, "status": 503},
@@ -218,6 +225,30 @@ async def test_a_busy_full_or_silent_cell_is_waited_for(tenant: parts.Tenant, ce
     )
     (answer,) = await parts.run_slices(tenant, task)
     assert answer.code == 0, answer.output
+    parts.vectors_are_fresh(new, await tenant.points(target))
+    assert await lacking(tenant, target, new) == 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_a_full_cell_stops_the_worker_at_once_and_it_goes_on_where_it_was(
+    tenant: parts.Tenant, cell: QdrantCell, strategy: str
+) -> None:
+    _, new, target = await rebuilding(tenant, strategy, 120)
+    task = tenant.task(strategy, new)
+    task = task.model_copy(update={"cell": task.cell.model_copy(update={"name": "eu-1"})})
+    await cell.fill()
+    try:
+        (answer,) = await parts.run_slices(tenant, task)
+    finally:
+        await cell.clear_faults()
+    assert answer.code == EXIT_CELL_FULL, answer.output
+    assert answer.result is not None
+    assert answer.result.exit_code == EXIT_CELL_FULL
+    assert answer.result.message.startswith("the disk or memory of cell eu-1 is exhausted (UnexpectedResponse")
+    assert "507" in answer.result.message
+    assert "Traceback" not in answer.output
+    (again,) = await parts.run_slices(tenant, task)
+    assert again.code == 0, again.output
     parts.vectors_are_fresh(new, await tenant.points(target))
     assert await lacking(tenant, target, new) == 0
 

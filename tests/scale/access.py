@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from searchops.api.observed import RegisterState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from searchops.api.observed import CanaryResult, CellIdentity, CellRegistration, TokenGrant, Trial
+    from searchops.api.room import CellHold
 
 
 class Register:
@@ -82,3 +83,13 @@ class NoGateway:
 
     async def at_gateway(self, url: str, tenant: str, token: str) -> Trial:
         raise AssertionError(f"{url}: {tenant} was tried with a token of {len(token)}")
+
+
+class RoomyCells:
+    """`CellRooms` of cells that always have room."""
+
+    async def holds(self) -> Mapping[str, CellHold]:
+        return {}
+
+    def full(self, cell: str, said: str) -> None:
+        raise AssertionError(f"cell {cell} is full: {said}")

@@ -31,14 +31,14 @@ from searchops.triggers import MODEL_INDEX, Watched, on_model, on_tenant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.scale.access import NoGateway, OneKey, Register, SilentCanary
+    from tests.scale.access import NoGateway, OneKey, Register, RoomyCells, SilentCanary
     from tests.scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
 
     from searchops.runtime.cache import CachedObject
     from searchops.runtime.key import Identity, Key
     from searchops.runtime.result import Result
 else:
-    from scale.access import NoGateway, OneKey, Register, SilentCanary
+    from scale.access import NoGateway, OneKey, Register, RoomyCells, SilentCanary
 
 MODELS = "embeddingmodels"
 TENANTS = "searchtenants"
@@ -193,6 +193,7 @@ class Replica:
                 canary=SilentCanary(),
                 gateway_keys=NoGateway(),
                 trials=NoGateway(),
+                rooms=RoomyCells(),
                 signer=CellKeySigner(),
                 reindex_jobs=world.reindex_jobs,
                 events=world.events,

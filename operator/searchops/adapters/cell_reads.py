@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MARKER = "searchops-cell"
 _POINTS = re.compile(r'^collection_points\{id="([^"]*)"\} ([0-9.e+]+)$')
+_QUOTA = re.compile(r"^quota_exceeded(\{[^}]*\})? ([0-9.e+]+)$")
 _GAUGE = re.compile(r"^(process_open_mmaps|system_max_mmaps|process_open_fds|process_max_fds) ([0-9.e+]+)$")
 
 
@@ -103,15 +104,19 @@ async def load(connection: Connection, cell: CellRegistration) -> CellLoad:
     text = (await ask_raw(connection, cell, "GET", "/metrics")).decode(errors="replace")
     points: dict[str, int] = {}
     gauges: dict[str, float] = {}
+    full = ""
     for line in text.splitlines():
         if line.startswith("collection_points{") and (match := _POINTS.match(line)):
             points[match[1]] = int(float(match[2]))
         elif match := _GAUGE.match(line):
             gauges[match[1]] = float(match[2])
+        elif (match := _QUOTA.match(line)) and float(match[2]) > 0:
+            full = full or f"its metrics say {line.strip()}"
     return CellLoad(
         points,
         _percent(gauges, "process_open_mmaps", "system_max_mmaps"),
         _percent(gauges, "process_open_fds", "process_max_fds"),
+        full,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from searchops.adapters.cell_connections import surveyed_first
 from searchops.adapters.cell_surveys import NOTHING, Effect
-from searchops.adapters.qdrant_errors import Missing, Silent, Taken, translated
+from searchops.adapters.qdrant_errors import Full, Missing, Silent, Taken, translated
 from searchops.runtime.errors import Terminal, Transient, describe
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ class CellWrites:
     Args:
         connections: of all cells.
         surveys: told of each write's effect, or that it is in doubt.
+        full: told of a cell that has no room for a write, with what it said.
     """
 
-    def __init__(self, connections: CellConnections, surveys: Surveys) -> None:
+    def __init__(self, connections: CellConnections, surveys: Surveys, full: Callable[[str, str], object]) -> None:
         self._connections = connections
         self._surveys = surveys
+        self._full = full
 
     async def act(
         self,
@@ -51,6 +53,7 @@ class CellWrites:
 
         Raises:
             Transient: the effect is not there, or unknown.
+            NotReady: the cell has no room for it.
             Terminal: something that is not ours has the name.
         """
         connection = self._connections.get(cell)
@@ -63,6 +66,9 @@ class CellWrites:
                 seen = f"cell {cell.name} answered that it did {what}, but a read does not show it; it is tried again"
                 raise Transient(seen)
             proved = True
+        except Full as error:
+            self._full(cell.name, error.message)
+            raise
         finally:
             if proved:
                 self._surveys.wrote(cell.name, effect)

@@ -56,16 +56,24 @@ class QdrantCells:
     Args:
         timeout: seconds that one request may take.
         now: monotonic seconds, for the short life of a survey.
+        full: told of a cell that is out of disk or memory, with what it said.
 
     Attributes:
         writes: the guard that every write to a cell goes through, whoever makes it.
     """
 
-    def __init__(self, *, timeout: float = 15.0, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float = 15.0,
+        now: Callable[[], float] = time.monotonic,
+        full: Callable[[str, str], object] = lambda cell, said: None,
+    ) -> None:
         self._now = now
+        self._full = full
         self._connections = CellConnections(timeout=timeout, now=now)
         self._surveys = Surveys()
-        self.writes = CellWrites(self._connections, self._surveys)
+        self.writes = CellWrites(self._connections, self._surveys, full)
         self._loads: dict[str, CellLoad] = {}
         self._index_writes: dict[str, int] = {}
 
@@ -156,6 +164,8 @@ class QdrantCells:
         async with translated(cell.name, "read metrics"):
             found = await cell_reads.load(self._connections.get(cell), cell)
         self._loads[cell.name] = found
+        if found.full:
+            self._full(cell.name, found.full)
         return found
 
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from searchops.api.room import says_full
 from searchops.runtime.errors import NotReady, Terminal, Transient, describe
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 NO_CLUSTER = "Distributed mode disabled"
 KEY_REFUSED = "Check apiKey in the cell's Secret."
+FULL_SECONDS = 60.0
 
 
 class Missing(NotReady):
@@ -30,6 +32,13 @@ class Taken(NotReady):
 
     def __init__(self, message: str) -> None:
         super().__init__("Conflict", message)
+
+
+class Full(NotReady):
+    """The cell is out of disk or memory: trying again does not help, and no tenant is to blame."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("CellFull", message, FULL_SECONDS)
 
 
 class Silent(Transient):
@@ -66,6 +75,8 @@ def _from_status(cell: str, what: str, error: UnexpectedResponse, refused: str) 
     status = error.status_code
     body = (error.content or b"").decode(errors="replace")[:300]
     said = f"cell {cell} answered {status} to {what}: {body}"
+    if says_full(status, body):
+        return Full(describe(said, next_step="Its disk or memory is exhausted. Free room on the cell or add another."))
     if status == 404:
         return Missing(said)
     if status == 400 and NO_CLUSTER in body:
@@ -78,6 +89,4 @@ def _from_status(cell: str, what: str, error: UnexpectedResponse, refused: str) 
     if status == 429:
         after = error.headers.get("Retry-After", "")
         return Transient(said, float(after) if after.isdecimal() else 1.0)
-    if status == 507:
-        return NotReady("QuotaExceeded", describe(said, next_step="Free room on the cell or add another."), 60.0)
     return Transient(said)

@@ -156,11 +156,13 @@ class CellLoad:
     Attributes:
         maps_percent: memory maps of the process, of the system's limit.
         files_percent: open files of the process, of its limit.
+        full: what it says of a quota of the whole server that is used up; empty where none is, or it does not say.
     """
 
     points: Mapping[str, int]
     maps_percent: int | None = None
     files_percent: int | None = None
+    full: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ EXIT_TOO_MANY_FAILURES = 51
 EXIT_SOURCE_UNREADABLE = 52
 EXIT_NOT_OURS = 53
 EXIT_BAD_BACKUP = 54
+EXIT_CELL_FULL = 55
+"""The cell has no room: another Pod would meet the same, and the operator starts anew once it has some."""
 FINAL_EXIT_CODES = (
     EXIT_BAD_TASK,
     EXIT_BAD_CHECKPOINT,
@@ -53,6 +55,7 @@ FINAL_EXIT_CODES = (
     EXIT_SOURCE_UNREADABLE,
     EXIT_NOT_OURS,
     EXIT_BAD_BACKUP,
+    EXIT_CELL_FULL,
 )
 """Exit codes that a second try cannot mend: the Job's podFailurePolicy fails it at once."""
 
@@ -211,12 +214,14 @@ class CellAddress(ApiModel):
     Attributes:
         url: a node of the cell.
         others: its other nodes, for where this one gives no answer.
+        name: the cell's, for messages.
     """
 
     url: str
     others: tuple[str, ...] = ()
     grpc_port: int | None = None
     ca_cert: str | None = None
+    name: str = ""
 
 
 class ReindexTask(ApiModel):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Artifacts,
         CellDirectory,
         CellReader,
+        CellRooms,
         EventRecorder,
         ReindexJobs,
         TokenSigner,
@@ -75,6 +76,7 @@ class ReindexPorts:
     artifacts: Artifacts
     signer: TokenSigner
     reindex_jobs: ReindexJobs
+    rooms: CellRooms
     events: EventRecorder
 
 
@@ -234,6 +236,7 @@ class ReindexController:
             fleet_limit=self._settings.fleet_limit,
             measured_rate=self._measured_rate(job),
             servers=pool.grpc_urls if pool is not None else (),
+            holds=await self._ports.rooms.holds(),
         )
         return await self._sides(facts, tenant)
 
@@ -353,6 +356,8 @@ class ReindexController:
                 await self._ports.jobs.delete(name)
             case planner.DeleteSelf():
                 await self._ports.reindex_jobs.delete(cached.key.namespace, cached.key.name, known_uid=cached.uid)
+            case planner.HoldCell(cell=cell, said=said):
+                self._ports.rooms.full(cell, said)
             case planner.MeasureRecall():
                 raise Transient("the cell went away before recall was measured; it is read again")
             case planner.CreateWorker(order=order, template=name):

@@ -173,6 +173,8 @@ class TenantController:
         """
         reason = error.reason if isinstance(error, NotReady) else ""
         reason = reason if reason in set(TenantReason) else str(TenantReason.CELL_UNREACHABLE)
+        if reason == TenantReason.CELL_FULL and await self._say_full(cached, tenant):
+            return
         ready = next((item for item in tenant.status.conditions if item.type == "Ready"), None)
         if ready is not None and ready.status == "True":
             return
@@ -183,6 +185,15 @@ class TenantController:
         await self._status.write_if_changed(cached, status.to_wire())
         if ready is None or not current or ready.reason != reason:
             self._ports.events.record(_reference(cached), reason, error.message, warning=True)
+
+    async def _say_full(self, cached: CachedObject, tenant: SearchTenant) -> bool:
+        """A write of the pass met a full cell: a tenant that serves goes on, and says why its writes do not."""
+        cell = planner.cell_of(tenant) or ""
+        hold = (await self._ports.rooms.holds()).get(cell)
+        if hold is None:
+            return False
+        await self._status.write_if_changed(cached, planner.held(tenant, cell, hold, self._clock()).to_wire())
+        return True
 
     # -- apply -------------------------------------------------------------------------------------------------
 

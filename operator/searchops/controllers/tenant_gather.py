@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         CellDirectory,
         CellKeys,
         CellReader,
+        CellRooms,
         CellWriter,
         EventRecorder,
         GatewayKeys,
@@ -74,6 +75,7 @@ class TenantPorts:
     canary: CanaryFindings
     gateway_keys: GatewayKeys
     trials: TokenTrials
+    rooms: CellRooms
     signer: TokenSigner
     reindex_jobs: ReindexJobs
     events: EventRecorder
@@ -114,6 +116,8 @@ class TenantGatherer:
         claimed = planner.cell_of(tenant)
         model = self._model(tenant.spec.model.name)
         facts = act.TenantFacts(identity=identity, namespace_uid=namespace_uid, model=model)
+        if tenant.metadata.deletion_timestamp is None:
+            facts = replace(facts, holds=await self._ports.rooms.holds())
         if claimed is None:
             states = await self._every(directory)
             own = Key(tenant.metadata.namespace, tenant.metadata.name)

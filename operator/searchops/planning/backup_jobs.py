@@ -116,4 +116,6 @@ def _order(
 
 
 def _address(cell: CellRegistration) -> CellAddress:
-    return CellAddress(url=cell.urls[0], others=cell.urls[1:], grpc_port=cell.grpc_port, ca_cert=cell.ca_cert)
+    return CellAddress(
+        url=cell.urls[0], others=cell.urls[1:], grpc_port=cell.grpc_port, ca_cert=cell.ca_cert, name=cell.name
+    )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from searchops.api.meta import LabelSelector
     from searchops.api.observed import CellRegistration, CellState
+    from searchops.api.room import CellHold
 
 USABLE_SHARE = 0.8
 MAPS_LIMIT_PERCENT = 70
@@ -52,6 +53,7 @@ def place(
     grants: Mapping[str, int],
     identity_ok: Mapping[str, bool],
     holders: Sequence[str] = (),
+    holds: Mapping[str, CellHold] | None = None,
 ) -> Placed | NotPlaced:
     """Choose a cell for a tenant that has neither annotation nor status.
 
@@ -65,6 +67,7 @@ def place(
         grants: placements per cell that no read shows yet.
         identity_ok: whether the cell's identity is ours (or unclaimed).
         holders: cells with data of the tenant that no alias shows, best first.
+        holds: cells that are out of disk or memory: nothing new goes there.
     """
     cells = sorted(cells, key=lambda cell: cell.name)
     owners = [cell.name for cell in cells if cell.reachable and alias in cell.aliases]
@@ -86,10 +89,16 @@ def place(
             f"the alias {alias} may be there",
             waiting=True,
         )
-    fitting = [cell for cell in matching if _fits(cell, grants.get(cell.name, 0), identity_ok.get(cell.name, False))]
+    full = holds or {}
+    fitting = [
+        cell
+        for cell in matching
+        if _fits(cell, grants.get(cell.name, 0), identity_ok.get(cell.name, False)) and cell.name not in full
+    ]
     if not fitting:
         numbers = "; ".join(
-            _numbers(cell, grants.get(cell.name, 0), identity_ok.get(cell.name, False)) for cell in matching
+            _numbers(cell, grants.get(cell.name, 0), identity_ok.get(cell.name, False), full.get(cell.name))
+            for cell in matching
         )
         return NotPlaced(f"no matching cell has room: {numbers}; add a cell or raise maxCollections in its Secret")
     best = min(
@@ -109,7 +118,7 @@ def _fits(cell: CellState, granted: int, identity_ok: bool) -> bool:
     return roomy and maps_ok and identity_ok and open_to_new and cell.registration.key_is_strong
 
 
-def _numbers(cell: CellState, granted: int, identity_ok: bool) -> str:
+def _numbers(cell: CellState, granted: int, identity_ok: bool, hold: CellHold | None) -> str:
     text = f"{cell.name} holds {cell.held} + {granted} granted of {usable(cell)} usable collections"
     if cell.maps_percent is not None and cell.maps_percent >= MAPS_LIMIT_PERCENT:
         text += f", memory maps at {cell.maps_percent} % (limit {MAPS_LIMIT_PERCENT} %)"
@@ -121,4 +130,6 @@ def _numbers(cell: CellState, granted: int, identity_ok: bool) -> str:
         text += ", and belongs to another fleet or cluster"
     if not cell.registration.key_is_strong:
         text += ", and its apiKey is shorter than 32 bytes"
+    if hold is not None:
+        text += f", and is out of disk or memory since {hold.since}"
     return text

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops.api.v1alpha1.search_tenant import TenantReason, UsageStatus
+from searchops.planning.cell_room import full_finding
 from searchops.planning.conditions import Finding, no, yes
 
 if TYPE_CHECKING:
     from searchops.api.observed import CollectionState
+    from searchops.api.room import CellHold
     from searchops.api.v1alpha1.search_tenant import SearchTenant
 
 NEAR_PERCENT = 90
@@ -16,8 +18,18 @@ BYTES_A_DIMENSION = 4
 MEGABYTE = 1_000_000
 
 
+def room_finding(tenant: SearchTenant, current: CollectionState, cell: str, hold: CellHold | None) -> Finding:
+    """The condition QuotaOK on a cell that may be held: both are said where both bind."""
+    own = quota_finding(tenant, current)
+    if hold is None:
+        return own
+    held = full_finding(cell, hold, usage(tenant, current).points)
+    message = held.message if own.status == "True" else f"{held.message}. Besides: {own.message}"
+    return no("QuotaOK", TenantReason.CELL_FULL, message)
+
+
 def quota_finding(tenant: SearchTenant, current: CollectionState) -> Finding:
-    """The condition QuotaOK; a quota that is nearly used up still holds, and says so."""
+    """The condition QuotaOK as far as the tenant's own goes; one that is nearly used up still holds, and says so."""
     quotas = tenant.spec.quotas
     megabytes, size = quotas.max_vector_megabytes, vector_bytes(current.points, current)
     used = []

@@ -20,6 +20,7 @@ from searchops.planning.reindex_facts import (
     CreateWorker,
     DeleteSelf,
     DeleteWorker,
+    HoldCell,
     MeasureRecall,
     ReindexAction,
     ReindexFacts,
@@ -28,6 +29,7 @@ from searchops.planning.reindex_facts import (
 )
 from searchops.planning.reindex_report import failing_status, not_ready, progress_of, report, results_uri, worker_name
 from searchops.planning.reindex_request import awaits_switch, refusal, retry_cause
+from searchops.planning.reindex_room import met_full_cell, waits_for_room
 from searchops.planning.reindex_token import needs_fresh_token, token_expiry
 from searchops.planning.reindex_verify import POLL_SECONDS, verify, worker_failed
 from searchops.planning.waves import has_begun
@@ -44,6 +46,7 @@ __all__ = [
     "CreateWorker",
     "DeleteSelf",
     "DeleteWorker",
+    "HoldCell",
     "MeasureRecall",
     "ReindexAction",
     "ReindexFacts",
@@ -82,7 +85,7 @@ def plan_reindex(job: ReindexJob, facts: ReindexFacts, now: datetime) -> Reindex
     if facts.worker is None:
         return _queue(job, facts, now, name)
     if facts.worker.failure:
-        return worker_failed(job, facts, now)
+        return met_full_cell(job, facts, now) or worker_failed(job, facts, now)
     if facts.worker.complete:
         return verify(job, facts, now)
     if job.status.job is None:
@@ -244,6 +247,9 @@ def _queue(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Re
         missing = facts.template.missing
         reason = ReindexReason.POD_TEMPLATE_NOT_FOUND if missing else ReindexReason.POD_TEMPLATE_NOT_ALLOWED
         return _waiting(job, facts, now, reason, facts.template.message)
+    full = waits_for_room(job, facts, now)
+    if full is not None:
+        return full
     if facts.halted and not has_begun(_rebuild(facts), job):
         finding = no("Prepared", ReindexReason.QUEUED, f"the wave of {job.spec.revision} is halted ({facts.halted})")
         return ReindexPlan((), report(job, facts, now, "Queued", (finding, not_ready(finding))), QUEUE_POLL_SECONDS)
@@ -300,6 +306,7 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
             others=facts.cell.urls[1:],
             grpc_port=facts.cell.grpc_port,
             ca_cert=facts.cell.ca_cert,
+            name=facts.cell.name,
         ),
         source_collection=facts.source.name,
         source_uri=job.spec.source.uri,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from searchops.api.observed import CellRegistration, CollectionState, JobState, RecallSample
     from searchops.api.retrieval import Binding
+    from searchops.api.room import CellHold
     from searchops.api.tasks import SliceResult
     from searchops.api.v1alpha1.reindex_job import ReindexJobStatus
     from searchops.api.v1alpha1.search_tenant import SearchTenant
@@ -31,6 +34,7 @@ class ReindexFacts:
         gpus: how many GPUs one worker keeps busy.
         measured_rate: documents a GPU-second of other rebuilds to the same revision, or None where there is none.
         recall: approximate against exact search on the target, or None while it was not measured in this pass.
+        holds: cells that are out of disk or memory, by name.
         recall_error: why it could not be measured in this pass; empty where that was not tried, or went well.
     """
 
@@ -58,6 +62,7 @@ class ReindexFacts:
     measured_rate: float | None = None
     recall: RecallSample | None = None
     recall_error: str = ""
+    holds: Mapping[str, CellHold] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,19 @@ class MeasureRecall:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldCell:
+    """Say to everybody that a cell is out of disk or memory, as a worker met it."""
+
+    cell: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteSelf:
     """A finished ReindexJob past its time to live."""
 
 
-ReindexAction = AddFinalizer | RemoveFinalizer | CreateWorker | DeleteWorker | MeasureRecall | DeleteSelf
+ReindexAction = AddFinalizer | RemoveFinalizer | CreateWorker | DeleteWorker | MeasureRecall | HoldCell | DeleteSelf
 
 
 @dataclass(frozen=True, slots=True)

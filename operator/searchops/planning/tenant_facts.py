@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Tier,
         TokenGrant,
     )
+    from searchops.api.room import CellHold
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.reindex_job import ReindexJob
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenantStatus
@@ -69,6 +70,7 @@ class TenantFacts:
         seen_for: seconds for which this process has seen the live collection's ``released-at`` and the time of its
             ``pending``, by metadata key; other processes' clocks do not enter it.
         canary: what the isolation canary saw last; None where it has not spoken since this process began.
+        holds: cells that are out of disk or memory, by name.
     """
 
     identity: CellIdentity
@@ -90,6 +92,7 @@ class TenantFacts:
     seen_for: Mapping[str, float] = field(default_factory=dict)
     canary: CanaryResult | None = None
     gateway_key: str | None = field(default=None, repr=False)
+    holds: Mapping[str, CellHold] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

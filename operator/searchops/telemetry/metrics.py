@@ -263,6 +263,7 @@ class DomainMetrics:
         self._register_lost = gauge(
             "cell_token_register_lost", "1 where the register of tokens is gone: the cell refuses every token.", "cell"
         )
+        self._cell_full = gauge("cell_full", "1 where the cell is held: it is out of disk or memory.", "cell")
         self._phases_of: dict[str, str] = {}
         self._missed = counter("watch_missed_total", "What a sweep found that the watch had missed.", "kind", "what")
         self._calls = counter("client_requests_total", "Calls to things outside.", "client", "operation", "result")
@@ -356,6 +357,10 @@ class DomainMetrics:
     def register_lost(self, cell: str, *, lost: bool) -> None:
         """A cell was looked at for its register of tokens."""
         self._register_lost.labels(self._names(cell)).set(lost)
+
+    def cell_full(self, cell: str, *, full: bool) -> None:
+        """A cell's room was looked at."""
+        self._cell_full.labels(self._names(cell)).set(full)
 
     def missed(self, kind: str, *, ghosts: int, refreshed: int) -> None:
         """A sweep has ended."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from searchops.adapters.shared_cells import SharedCells
     from searchops.adapters.triton import TritonServers
     from searchops.controllers.cell_access import CellAccess
+    from searchops.controllers.cell_room import CellRooms
     from searchops.controllers.gateway_credentials import GatewayCredentialKeeper
     from searchops.controllers.isolation_canary import IsolationCanary
     from searchops.controllers.namespace_protection import NamespaceProtection
@@ -124,6 +125,7 @@ class Parts:
     gateway: GatewayCredentialKeeper
     probes: AccessProbes
     canary: IsolationCanary
+    rooms: CellRooms
     servers: TritonServers
     directory: RegisteredDirectory
     objects: KubeObjects
@@ -233,6 +235,7 @@ def _tenant_controller(
         canary=parts.canary,
         gateway_keys=parts.gateway,
         trials=parts.probes,
+        rooms=parts.rooms,
         signer=signer,
         reindex_jobs=reindex_jobs,
         events=parts.events,
@@ -332,6 +335,7 @@ def _reindex_controller(
         artifacts=artifacts,
         signer=signer,
         reindex_jobs=reindex_jobs,
+        rooms=parts.rooms,
         events=parts.events,
     )
     return ReindexController(

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.access_probes import AccessProbes
+from searchops.adapters.cell_room import QdrantRoom
 from searchops.adapters.directory import RegisteredDirectory
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
@@ -27,6 +28,7 @@ from searchops.adapters.shared_cells import SharedCells
 from searchops.adapters.tokens import CellKeySigner
 from searchops.adapters.triton import TritonServers
 from searchops.controllers.cell_access import CellAccess
+from searchops.controllers.cell_room import TURN_SECONDS, CellRooms
 from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.cell_watch import CellWatch
 from searchops.controllers.gateway_credentials import GatewayCredentialKeeper
@@ -91,7 +93,7 @@ class Operator:
         self._dependencies = Dependencies(limits, rng=random.Random())  # noqa: S311 - jitter, no secret
         bucket = TokenBucket(settings.writes_per_second, max(1, int(settings.writes_per_second)))
         self._objects = KubeObjects(api)
-        self._raw_cells = QdrantCells()
+        self._raw_cells = QdrantCells(full=lambda cell, said: self._rooms.full(cell, said))
         self._cells = SharedCells(
             self._raw_cells,
             fleet=settings.fleet,
@@ -114,6 +116,7 @@ class Operator:
         self._access = self._cell_access()
         self._canary = self._isolation_canary()
         self._gateway = self._gateway_credentials()
+        self._rooms = self._cell_rooms()
         self._sources = [kind.source for kind in self._kinds.all]
         self._barrier = Barrier(self._sources)
         self._stop = asyncio.Event()
@@ -170,6 +173,21 @@ class Operator:
             metrics=self._telemetry.domain,
         )
 
+    def _cell_rooms(self) -> CellRooms:
+        return CellRooms(
+            fleet=self._settings.fleet,
+            namespace=self._settings.namespace,
+            directory=self._directory,
+            probe=QdrantRoom(self._raw_cells),
+            objects=self._objects,
+            state=KubeStateMaps(self._api, self._settings.namespace),
+            tenants=self._kinds.tenants.cache,
+            wake=lambda key: self._kinds.tenants.queue.add(key, Priority.RESYNC),
+            events=self._events,
+            metrics=self._telemetry.domain,
+            clock=_now,
+        )
+
     def _parts(self) -> Parts:
         return Parts(
             settings=self._settings,
@@ -180,6 +198,7 @@ class Operator:
             gateway=self._gateway,
             probes=self._probes,
             canary=self._canary,
+            rooms=self._rooms,
             servers=self._servers,
             directory=self._directory,
             objects=self._objects,
@@ -266,6 +285,7 @@ class Operator:
             group.create_task(self._keep_backups())
             group.create_task(self._repeat(self._access.run_once, self._settings.cell_access_seconds))
             group.create_task(self._keep_gateway())
+            group.create_task(self._repeat(self._rooms.run_once, TURN_SECONDS))
             if self._settings.isolation_canary_minutes:
                 group.create_task(self._repeat(self._canary.run_once, self._canary.turn))
 

@@ -16,7 +16,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from searchops.adapters.qdrant import TENANT_TOKEN, QdrantCells
-from searchops.adapters.qdrant_errors import Missing, Silent, Taken, translated
+from searchops.adapters.qdrant_errors import Full, Missing, Silent, Taken, translated
 from searchops.api.observed import CellRegistration
 from searchops.runtime.errors import NotReady, ReconcileError, Transient
 from searchops_sandbox.certificates import make_certificates
@@ -197,7 +197,8 @@ def answered(status: int, body: str = "no", **headers: str) -> UnexpectedRespons
         (answered(429, **{"Retry-After": "9"}), Transient, 9.0),
         (answered(429, **{"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), Transient, 1.0),
         (answered(500), Transient, None),
-        (answered(507), NotReady, None),
+        (answered(507), Full, None),
+        (answered(500, "No space left on device: WAL buffer"), Full, None),
         (ResourceExhaustedResponse("slow down", 4), Transient, 4.0),
         (ConnectionResetError(), Silent, None),
         (TimeoutError(), Silent, None),

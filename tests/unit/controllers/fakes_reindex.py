@@ -28,9 +28,11 @@ from searchops.runtime.status import StatusWriter
 if TYPE_CHECKING:
     from tests.unit.controllers.fakes_model import raw_model
     from tests.unit.controllers.fakes_numbered_faults import FakeApi, Faults
+    from tests.unit.controllers.fakes_rooms import FakeRooms
 else:
     from unit.controllers.fakes_model import raw_model
     from unit.controllers.fakes_numbered_faults import FakeApi, Faults
+    from unit.controllers.fakes_rooms import FakeRooms
 
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class ReindexWorld:
     def __init__(self, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
         self.now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+        self.rooms = FakeRooms()
         self.documents = 100
         self.filled = 0
         self.owner = {KEY_FLEET: "prod", KEY_UID: "uid-acme"}
@@ -114,6 +117,7 @@ class ReindexWorld:
                 artifacts=self,
                 signer=self,
                 reindex_jobs=_Jobs(self),
+                rooms=self.rooms,
                 events=self,
             ),
             ReindexSettings(

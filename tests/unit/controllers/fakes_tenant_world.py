@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from tests.unit.controllers.fakes_cells import FakeCell, FakeCells, FakeCollection, FakePoint
     from tests.unit.controllers.fakes_faults import Faults
+    from tests.unit.controllers.fakes_rooms import FakeRooms
 
     from searchops.controllers.tenant_first_look import FirstLook
     from searchops.ports import TokenRegister, TokenSigner
@@ -38,6 +39,7 @@ else:
     from unit.controllers.fakes_api_server import FakeApiServer, FakeEvents, FakeReindexJobs, FakeSecrets, FakeSigner
     from unit.controllers.fakes_cells import FakeCells, FakePoint
     from unit.controllers.fakes_faults import Faults
+    from unit.controllers.fakes_rooms import FakeRooms
 
 TENANT, MODEL = Key("shop", "acme"), Key("", "enc")
 ALIAS = "prod.shop.acme"
@@ -155,6 +157,7 @@ class TenantWorld:
         self.canary = FakeCanary()
         self.gateway_keys = FakeGatewayKeys()
         self.trials = FakeTrials()
+        self.rooms = FakeRooms()
         self.directory = FakeDirectory(*cells)
         self.lease = 13.0
         self.gateway = "https://search.example"
@@ -203,6 +206,7 @@ class TenantWorld:
             canary=self.canary,
             gateway_keys=self.gateway_keys,
             trials=self.trials,
+            rooms=self.rooms,
             reindex_jobs=self.jobs,
             events=self.events,
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from searchops.api.tasks import EXIT_CELL_FULL
+from searchops.planning.cell_room import begun
 from searchops.planning.names import KEY_PENDING
 
 if TYPE_CHECKING:
@@ -336,3 +338,50 @@ async def story(faults: Faults | None) -> ReindexWorld:
             await world.once()
     assert (world.api.objects, world.jobs, world.secrets) == ({}, {}, {})
     return world
+
+
+class FullCellWorld(ReindexWorld):
+    """Workers meet a full cell until it has room."""
+
+    room = False
+
+    def work(self) -> None:
+        if self.room:
+            super().work()
+            return
+        for name, made in self.jobs.items():
+            if name not in self.secrets or made["done"]:
+                continue
+            answer = {"kind": "reindex", "slice": 0, "exitCode": EXIT_CELL_FULL, "message": "cell eu-1: 507"}
+            self.store[f"{made['task']['resultUri']}/slice-0.json"] = json.dumps(answer).encode()
+            made["ended"] = {"failure": "exit code 55", "failure_reason": "PodFailurePolicy"}
+            self.rooms.held["eu-1"] = begun("cell eu-1: 507", 1, self.now)
+
+
+async def through_a_full_cell(faults: Faults | None = None) -> FullCellWorld:
+    world = FullCellWorld(faults)
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    assert (world.status()["phase"], condition(world, "Prepared")) == ("Queued", ("False", "CellFull"))
+    assert (world.jobs, set(world.rooms.told)) == ({}, {("eu-1", "cell eu-1: 507")})
+    world.room = True
+    world.rooms.held.clear()
+    await world.settle()
+    return world
+
+
+async def test_a_full_cell_stops_the_worker_holds_the_cell_and_the_work_goes_on_with_the_room() -> None:
+    world = await through_a_full_cell()
+    assert (world.status()["phase"], world.status()["retries"]) == ("Verified", 1)
+    assert list(world.created.values()) == [2]
+    assert world.events == ["Verified"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_one_failure_anywhere_on_the_way_through_a_full_cell_changes_nothing_in_the_end(after: bool) -> None:
+    plain = await through_a_full_cell()
+    for at in range(len(plain.faults.calls)):
+        world = await through_a_full_cell(Faults(at, after=after))
+        ended = world.status()["phase"], list(world.created.values())
+        assert ended == ("Verified", [2]), f"call {at} ({plain.faults.calls[at]}) failed, after its effect: {after}"

@@ -122,7 +122,7 @@ def test_a_backups_job_may_read_and_snapshot_one_collection() -> None:
         "name": "acme",
         "uid": "uid-1",
         "cell": "eu-1",
-        "nodes": {"url": "https://eu-1.example:6333", "others": (), "grpc_port": 6334, "ca_cert": None},
+        "nodes": {"url": "https://eu-1.example:6333", "others": (), "grpc_port": 6334, "ca_cert": None, "name": "eu-1"},
         "alias": case.ALIAS,
         "side": f"{case.ALIAS}@b",
         "collection": f"{case.ALIAS}@g3",

@@ -87,7 +87,7 @@ def test_a_prepared_job_makes_one_indexed_worker_and_says_so() -> None:
         "kind": "reindex",
         "tenant": "shops/acme",
         "strategy": "BlueGreen",
-        "cell": {"url": "http://cell:6333", "others": [], "grpcPort": 6334, "caCert": None},
+        "cell": {"url": "http://cell:6333", "others": [], "grpcPort": 6334, "caCert": None, "name": "eu-1"},
         "sourceCollection": f"{ALIAS}@g1",
         "sourceUri": None,
         "targetCollection": f"{ALIAS}@g2",

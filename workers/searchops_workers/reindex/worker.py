@@ -15,11 +15,12 @@ import httpx
 import numpy as np
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from searchops.api.tasks import (
     EXIT_BAD_MODEL,
     EXIT_BAD_TASK,
+    EXIT_CELL_FULL,
     EXIT_OK,
     EXIT_RETRY,
     EXIT_SOURCE_UNREADABLE,
@@ -35,6 +36,7 @@ from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
 from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.reindex.cell_nodes import ANY_NODE, NextNode
+from searchops_workers.reindex.patience import is_full
 from searchops_workers.reindex.pipeline import IN_FLIGHT, Pipeline, Tally
 from searchops_workers.reindex.sides import BlueGreenSide, NamedVectorSide, Side
 from searchops_workers.retrieval.analyser import VERSIONS, AnalyserVersionUnknown
@@ -84,6 +86,12 @@ def _sliced(task: ReindexTask, index: int, token: str) -> SliceResult:
         return SliceResult(slice=index, exit_code=EXIT_BAD_MODEL, message=str(error)[:MESSAGE])
     except (CatalogueError, SourceUnreadable) as error:
         return SliceResult(slice=index, exit_code=EXIT_SOURCE_UNREADABLE, message=str(error)[:MESSAGE])
+    except UnexpectedResponse as error:
+        if not is_full(error):
+            raise
+        named = f"cell {task.cell.name or task.cell.url}"
+        message = f"the disk or memory of {named} is exhausted ({_reason(error)}); nothing was tried again"
+        return SliceResult(slice=index, exit_code=EXIT_CELL_FULL, message=message[:MESSAGE])
 
 
 def _incomplete(task: ReindexTask) -> str:

@@ -55,6 +55,7 @@ class ReindexReason(StrEnum):
     SOURCE_UNREADABLE = "SourceUnreadable"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     BUDGET_EXCEEDED = "BudgetExceeded"
+    CELL_FULL = "CellFull"
     NOT_SUPPORTED = "NotSupported"
     RETRIED = "Retried"
     CANCELLED = "Cancelled"

@@ -47,6 +47,8 @@ class TenantReason(StrEnum):
     CELL_IDENTITY_MISMATCH = "CellIdentityMismatch"
     CELL_KEY_TOO_WEAK = "CellKeyTooWeak"
     CELL_TOO_OLD = "CellTooOld"
+    CELL_FULL = "CellFull"
+    CELL_HAS_ROOM = "CellHasRoom"
     PROVISIONED = "Provisioned"
     COLLECTION_LOST = "CollectionLost"
     CONFLICT = "Conflict"

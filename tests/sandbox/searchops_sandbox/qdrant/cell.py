@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from searchops_sandbox.processes import ManagedProcess, free_port
+from searchops_sandbox.qdrant.faults import without_room
 
 START_SECONDS = 180.0
 HOST = "127.0.0.1"
@@ -167,6 +168,13 @@ class QdrantCell:
             RuntimeError: on a real server, which takes no orders to fail.
         """
         await self._faults("POST", list(faults))
+
+    async def fill(self) -> None:
+        """From now on there is no room: what would take some is answered with 507, reads and removals go on.
+
+        `clear_faults` gives room again, and removes every other fault too.
+        """
+        await self.inject(*(fault.model_dump() for fault in without_room()))
 
     async def clear_faults(self) -> None:
         """Remove every injected fault."""

@@ -50,6 +50,20 @@ class Fault(BaseModel):
         return self.method in {"*", method} and re.fullmatch(self.path, path) is not None
 
 
+ROOM_WANTED = (
+    ("PUT", "/collections/[^/]+"),
+    ("PUT", "/collections/[^/]+/(points|index|points/vectors|vectors/[^/]+)"),
+    ("POST", "/collections/[^/]+/points/batch"),
+    ("GRPC", "/qdrant.Points/(Upsert|UpdateVectors|UpdateBatch)"),
+)
+
+
+def without_room() -> list[Fault]:
+    """The faults of a cell whose quota of disk or memory is used up, until they are removed."""
+    message = "Quota exceeded: disk usage is above the limit of this server"
+    return [Fault(method=method, path=path, status=507, message=message, count=None) for method, path in ROOM_WANTED]
+
+
 class FaultTable:
     """The faults in force; the first that matches a request is used up by it."""
 

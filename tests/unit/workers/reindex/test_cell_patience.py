@@ -11,14 +11,14 @@ import pytest
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from searchops_workers.reindex.patience import ATTEMPTS, LONGEST_WAIT, patiently
+from searchops_workers.reindex.patience import ATTEMPTS, LONGEST_ASKED, PATIENCE, is_full, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def answered(status: int) -> UnexpectedResponse:
-    return UnexpectedResponse(status, "reason", b"no", httpx.Headers())
+def answered(status: int, body: str = "no") -> UnexpectedResponse:
+    return UnexpectedResponse(status, "reason", body.encode(), httpx.Headers())
 
 
 def tried(failures: Sequence[Exception]) -> tuple[int, float, BaseException | None]:
@@ -50,11 +50,25 @@ def tried(failures: Sequence[Exception]) -> tuple[int, float, BaseException | No
     return calls, seconds, error
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 507])
-def test_a_busy_or_full_cell_is_asked_again(status: int) -> None:
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_cell_is_asked_again(status: int) -> None:
     calls, seconds, error = tried([answered(status)] * 3)
     assert (calls, error) == (4, None)
     assert seconds >= 3
+
+
+@pytest.mark.parametrize("error", [answered(507), answered(500, "error: No space left on device: WAL buffer")])
+def test_a_full_cell_is_not_asked_again(error: Exception) -> None:
+    assert tried([error]) == (1, 0.0, error)
+    assert is_full(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [answered(400, "Max points count limit of 9 reached!"), answered(429, "Write rate limit exceeded"), OSError("no")],
+)
+def test_one_collections_own_limits_are_no_full_cell(error: Exception) -> None:
+    assert not is_full(error)
 
 
 def test_no_answer_is_asked_again() -> None:
@@ -67,8 +81,17 @@ def test_the_cell_says_how_long() -> None:
     assert 17 <= seconds < 19
 
 
-def test_the_wait_is_bounded() -> None:
-    assert tried([ResourceExhaustedResponse("come back tomorrow", 86_400)])[1] <= LONGEST_WAIT
+def test_who_asks_for_more_than_is_waited_for_is_left_at_once() -> None:
+    asked = ResourceExhaustedResponse("come back tomorrow", 86_400)
+    assert tried([asked]) == (1, 0.0, asked)
+    assert tried([ResourceExhaustedResponse("wait", int(LONGEST_ASKED))])[:2] == (2, LONGEST_ASKED)
+
+
+def test_all_waits_together_are_bounded() -> None:
+    failures = [ResourceExhaustedResponse("wait", int(LONGEST_ASKED)) for _ in range(ATTEMPTS)]
+    calls, seconds, error = tried(failures)
+    assert error is failures[calls - 1]
+    assert PATIENCE - LONGEST_ASKED < seconds <= PATIENCE
 
 
 @pytest.mark.parametrize("error", [answered(400), answered(403), answered(404), answered(422), ValueError("ours")])
