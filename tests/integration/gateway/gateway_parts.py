@@ -23,11 +23,11 @@ from searchops.api.retrieval import (
     trigram_vector,
 )
 from searchops_workers.encoders.errors import EncoderUnavailable
-from searchops_workers.gateway.app import build_app
+from searchops_workers.gateway.app import Gateway, build_parts
 from searchops_workers.gateway.settings import CellEndpoint, GatewaySettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from searchops_sandbox.qdrant.cell import QdrantCell
 
@@ -164,11 +164,19 @@ class Front:
 
 
 @asynccontextmanager
-async def gateway(cell: QdrantCell, tenant: Holder, *, grpc: bool = False, **settings: Any) -> AsyncIterator[Front]:
+async def gateway(
+    cell: QdrantCell,
+    tenant: Holder,
+    *,
+    grpc: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
+) -> AsyncIterator[Front]:
     endpoint = CellEndpoint(url=cell.rest_url, grpc_port=cell.grpc_port if grpc else None)
     encoder = FakeEncoder()
     chosen = {"cells": {"eu-1": endpoint}, "binding_seconds": 0.0, **settings}
-    app = build_app(GatewaySettings.model_validate(chosen), encoder=encoder)
+    parts = build_parts(GatewaySettings.model_validate(chosen), encoder=encoder, clock=clock)
+    app = Gateway(parts).application()
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),

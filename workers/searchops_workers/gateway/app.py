@@ -22,6 +22,7 @@ from searchops_workers.gateway.callers import Caller, read_caller, require_write
 from searchops_workers.gateway.cells import Cells, Gone, WrongSpace
 from searchops_workers.gateway.credentials import CredentialSource
 from searchops_workers.gateway.encoders import TritonEncoders
+from searchops_workers.gateway.limits import CellFull, Room
 from searchops_workers.gateway.metrics import GatewayMetrics
 from searchops_workers.gateway.openapi import PAGE, openapi_document
 from searchops_workers.gateway.problems import Problem
@@ -65,6 +66,7 @@ class Parts:
     searches: Searches
     writer: Writer
     rates: Rates
+    room: Room
     metrics: GatewayMetrics
     search_gate: Admission
     write_gate: Admission
@@ -103,6 +105,7 @@ def build_parts(
         searches=Searches(cells, tenants, chosen, rates, foreign, encode_seconds=settings.encode_query_seconds),
         writer=Writer(cells, chosen, Versions(wall_clock), batch=settings.max_batch),
         rates=rates,
+        room=Room(clock=clock),
         metrics=metrics,
         search_gate=Admission("searches", in_flight=settings.searches_in_flight, waiting=settings.searches_waiting),
         write_gate=Admission("writes", in_flight=settings.writes_in_flight, waiting=settings.writes_waiting),
@@ -205,11 +208,24 @@ class Gateway:
             body = await read_body(request, parts.settings.max_body_bytes)
             kind: Literal["products", "ids"] = "products" if request.method == "PUT" else "ids"
             bulk = parse_bulk(body, request.headers.get("content-type", ""), kind, parts.settings.max_products)
-            outcome = await self._write(caller, bulk, kind) if bulk.items else None
+            outcome = await self._written(caller, bulk, kind) if bulk.items else None
         return self._bulk_answer(bulk, outcome, kind)
+
+    async def _written(self, caller: AnyCaller, bulk: Bulk, kind: Literal["products", "ids"]) -> WriteOutcome:
+        """The outcome, or a problem that tells of every item: written, unacknowledged, or not valid to begin with."""
+        try:
+            return await self._write(caller, bulk, kind)
+        except Problem as problem:
+            if isinstance(problem, CellFull):
+                self._parts.room.met(caller.cell, problem)
+                self._parts.metrics.cell_full.labels(caller.cell).inc()
+            if bulk.rejected:
+                problem.extra["rejected"] = [item.document() for item in bulk.rejected]
+            raise
 
     async def _write(self, caller: AnyCaller, bulk: Bulk, kind: Literal["products", "ids"]) -> WriteOutcome:
         tenancy = await self._parts.tenants.read(caller)
+        self._parts.room.require(caller.cell)
         self._parts.rates.take(caller, tenancy.bindings.rates, "writes", len(bulk.items))
         try:
             outcome = await self._write_once(tenancy, bulk, kind)

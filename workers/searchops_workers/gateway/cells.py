@@ -13,6 +13,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.context_headers import async_headers
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from searchops_workers.gateway.limits import exhausted, refused
 from searchops_workers.gateway.problems import Problem
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ GRPC_STATUS = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
 
 
@@ -82,14 +82,16 @@ class Cells:
         except UnexpectedResponse as error:
             body = (error.content or b"").decode(errors="replace")
             status, after = error.status_code or 502, error.headers.get("Retry-After")
-            raise _problem(status, body, after, own=credential.own) from error
+            raise _problem(credential, status, body, after) from error
         except ResourceExhaustedResponse as error:
-            raise _problem(429, error.message, str(error.retry_after_s), own=credential.own) from error
+            raise _problem(credential, 429, error.message, str(error.retry_after_s)) from error
         except grpc.aio.AioRpcError as error:
             after = dict(error.trailing_metadata() or ()).get("retry-after")
+            said, waits = error.details() or str(error.code()), str(after) if after else None
             status = GRPC_STATUS.get(error.code(), 503)
-            said = error.details() or str(error.code())
-            raise _problem(status, said, str(after) if after else None, own=credential.own) from error
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                status = exhausted(said, waits)
+            raise _problem(credential, status, said, waits) from error
         except (ResponseHandlingException, TimeoutError, OSError) as error:
             source = getattr(error, "source", error)
             raise Problem(
@@ -134,9 +136,9 @@ class Cells:
         self._replaced.clear()
 
 
-def _problem(status: int, body: str, retry_after: str | None, *, own: bool) -> Problem:
+def _problem(credential: Credential, status: int, body: str, retry_after: str | None) -> Problem:
     said = body[:DETAIL]
-    if own and status in (401, 403):
+    if credential.own and status in (401, 403):
         return Problem(
             503,
             f"the cell refuses this gateway's own credential ({said}); the operator renews it, see "
@@ -145,6 +147,9 @@ def _problem(status: int, body: str, retry_after: str | None, *, own: bool) -> P
             retry_after=5,
         )
     after = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    limited = refused(credential.cell, status, body, after, shared=credential.own)
+    if limited is not None:
+        return limited
     if status == 400 and WRONG_SPACE in body:
         return WrongSpace(503, f"the index has another vector space: {said}", code="wrong-space", retry_after=1)
     if status == 401:
@@ -154,14 +159,6 @@ def _problem(status: int, body: str, retry_after: str | None, *, own: bool) -> P
     if status == 404 or (status == 400 and UNKNOWN_SHARD_KEY.search(body)):
         detail = f"the tenant has no collection here; after a move to another tier its Secret has another token: {said}"
         return Gone(404, detail, code="no-collection")
-    if status == 429:
-        return Problem(429, f"the {_whose(own)} rate is used up: {said}", code="rate-limited", retry_after=after or 1)
-    if status in (413, 507):
-        return Problem(507, f"the {_whose(own)} quota is used up: {said}", code="quota-exceeded")
     if status in (400, 422):
         return Problem(422, f"the database refuses the request: {said}", code="refused")
     return Problem(503, f"the tenant's cell answered {status}: {said}", code="cell-failing", retry_after=after or 1)
-
-
-def _whose(own: bool) -> str:
-    return "shared collection's" if own else "tenant's"

@@ -36,6 +36,12 @@ class GatewayMetrics:
             ("route", "by"),
             registry=self.registry,
         )
+        self.cell_full = Counter(
+            "searchops_gateway_cell_full_total",
+            "Writes refused because the tenant's cell is out of disk or memory.",
+            ("cell",),
+            registry=self.registry,
+        )
         self.rate_buckets = Gauge(
             "searchops_gateway_rate_buckets",
             "Tenants' rates that are partly used, by tenant and kind of request.",

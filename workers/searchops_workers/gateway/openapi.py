@@ -60,22 +60,21 @@ _SEARCH_ANSWER = {
         "binding": {"type": "object"},
     },
 }
+_NAMED_ITEM = {"type": "object", "properties": {"index": {"type": "integer"}, "id": {"type": "string"}}}
+_REJECTED_ITEM = {
+    "type": "object",
+    "properties": {
+        "index": {"type": "integer"},
+        "id": {"type": ["string", "null"]},
+        "detail": {"type": "string"},
+    },
+}
 _BULK_ANSWER = {
     "type": "object",
     "properties": {
         "written": {"type": "integer", "description": "For PUT."},
         "deleted": {"type": "integer", "description": "For DELETE."},
-        "rejected": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "index": {"type": "integer"},
-                    "id": {"type": ["string", "null"]},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
+        "rejected": {"type": "array", "items": _REJECTED_ITEM},
         "superseded": {"type": "array", "items": {"type": "integer"}},
         "version": {"type": "integer"},
         "sides": {"type": "integer"},
@@ -89,12 +88,20 @@ _PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "tenant": {"type": "string", "description": "Whose rate is used up (429, 413)."},
+        "tenant": {"type": "string", "description": "Whose limit it is (429, 413, 422), or who cannot write (507)."},
         "limit": {
             "type": "object",
-            "properties": {"field": {"type": "string"}, "perMinute": {"type": "integer"}},
-            "description": "Which rate of the SearchTenant, and how much it allows.",
+            "properties": {
+                "field": {"type": "string"},
+                "perMinute": {"type": "integer"},
+                "enforcedBy": {"type": "string", "description": "Database where its strict mode refused."},
+            },
+            "description": "Which limit of the SearchTenant, and how much it allows.",
         },
+        "cell": {"type": "string", "description": "Which cell is out of disk or memory (507): no tenant's limit."},
+        "acknowledged": {"type": "integer", "description": "Valid items of a bulk request that were written before."},
+        "unacknowledged": {"type": "array", "items": _NAMED_ITEM, "description": "The others: send them again."},
+        "rejected": {"type": "array", "items": _REJECTED_ITEM, "description": "Items that are not valid."},
     },
 }
 
@@ -120,7 +127,7 @@ def openapi_document(settings: GatewaySettings) -> dict[str, Any]:
             "Delete products by id",
             _bulk_body("ids", {"oneOf": [{"type": "string"}, {"type": "integer"}]}, settings.max_products),
             {"200": _BULK_ANSWER, "207": _BULK_ANSWER},
-            (400, 401, 403, 404, 413, 415, 422, 429, 503, 504),
+            (400, 401, 403, 404, 413, 415, 422, 429, 503, 504, 507),
         ),
     }
     search = _operation(

@@ -23,7 +23,7 @@ TITLES = {
     502: "Database gave an answer that cannot be used",
     503: "Not available now",
     504: "No answer in time",
-    507: "Quota is used up",
+    507: "Database is out of disk or memory",
 }
 
 

@@ -185,7 +185,8 @@ class Writer:
             try:
                 outcomes.append(await write(items[start : start + self._batch]))
             except Problem as problem:
-                problem.extra["acknowledged"] = start
+                left = [{"index": item.index, "id": item.id} for item in items[start:]]
+                problem.extra |= {"acknowledged": start, "unacknowledged": left}
                 raise
         missed = next((outcome.missed_previous for outcome in outcomes if outcome.missed_previous), "")
         return WriteOutcome(outcomes[0].version, outcomes[0].sides, missed, outcomes[0].out_of_reach)

@@ -18,6 +18,7 @@ from searchops_workers.gateway import bindings as module
 from searchops_workers.gateway.bindings import Bindings
 from searchops_workers.gateway.callers import Caller
 from searchops_workers.gateway.cells import Cells, Gone, WrongSpace
+from searchops_workers.gateway.limits import CellFull
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.settings import EndpointSource, GatewaySettings
 from searchops_workers.gateway.shared import CellAccess
@@ -95,8 +96,10 @@ async def test_no_number_of_tenants_grows_the_cache_beyond_its_bound(monkeypatch
         (403, "no", 403, "forbidden", Problem),
         (404, "no such collection", 404, "no-collection", Gone),
         (400, 'Wrong input: Shard key \\"slice-0001\\" not found', 404, "no-collection", Gone),
-        (413, "too much", 507, "quota-exceeded", Problem),
-        (507, "too much", 507, "quota-exceeded", Problem),
+        (400, "Max points count limit of 9 reached!", 422, "quota-exceeded", Problem),
+        (413, "too much", 413, "body-too-large", Problem),
+        (507, "too much", 507, "cell-full", CellFull),
+        (500, "No space left on device: WAL buffer", 507, "cell-full", CellFull),
         (422, "no", 422, "refused", Problem),
         (429, "slow down", 429, "rate-limited", Problem),
         (500, "panic", 503, "cell-failing", Problem),
@@ -115,7 +118,7 @@ async def test_what_a_cell_answers_is_a_problem_that_says_what_it_said_and_never
     assert (problem.status, problem.code, type(problem)) == (status, code, kind)
     assert body in problem.detail
     assert "a-secret-token" not in problem.detail
-    if seen in (429, 500):
+    if seen == 429 or code == "cell-failing":
         assert problem.retry_after == 7.0
 
 
@@ -125,8 +128,8 @@ async def test_what_a_cell_answers_is_a_problem_that_says_what_it_said_and_never
         (401, 503, "credential-refused", "this gateway's own credential"),
         (403, 503, "credential-refused", "this gateway's own credential"),
         (404, 404, "no-collection", "no collection"),
-        (429, 429, "rate-limited", "the shared collection's rate"),
-        (507, 507, "quota-exceeded", "the shared collection's quota"),
+        (429, 429, "rate-limited", "a limit of the shared collection"),
+        (507, 507, "cell-full", "which is no quota of the tenant"),
     ],
 )
 async def test_what_a_cell_says_of_the_gateways_own_credential_is_not_said_of_the_caller(
