@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Literal, get_args
 from urllib.parse import unquote
 
 import httpx
 
 from searchops_sandbox.processes import free_port
+
+How = Literal["reset-before", "reset-after", "error-before", "error-after", "half-after", "late-after"]
+"""How a call fails: before it was passed on or after it took effect; reset, 503, half an answer, or none in time."""
+HOWS: tuple[How, ...] = get_args(How)
+READ_HOWS: tuple[How, ...] = ("reset-before", "error-before", "half-after")
+"""Of a read, which has no effect to come before or after."""
+LATE_SECONDS = 1.3
+"""Longer than the clients under test wait."""
 
 
 class Wire:
@@ -17,11 +26,18 @@ class Wire:
     Attributes:
         lose: by the number of a request that is no GET, whether its connection ends before or after its effect.
         lose_first: the same for the first request of each method and path; empty for none.
+        requests: those that may change something, in order.
+        answered: every request that was passed on, with the status of its answer, whatever the caller has seen of it.
+        calls: every request that came, in order.
+        fault: the number of the call that fails, and how.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.requests: list[tuple[str, str]] = []
+        self.answered: list[tuple[str, str, int]] = []
+        self.calls: list[tuple[str, str]] = []
+        self.fault: tuple[int, How] | None = None
         self.reads = 0
         self.lose: dict[int, str] = {}
         self.lose_first = ""
@@ -73,20 +89,41 @@ class Wire:
         else:
             self.reads += 1
         lost = self._lost() if method != "GET" else ""
-        if lost == "before":
+        number = len(self.calls)
+        self.calls.append((method, unquote(path.partition("?")[0])))
+        how = self.fault[1] if self.fault is not None and self.fault[0] == number else None
+        if lost == "before" or how == "reset-before":
             return
-        headers = {key: value for key, value in headers.items() if key in {"api-key", "content-type"}}
+        if how == "error-before":
+            await _unavailable(writer)
+            return
+        headers = {key: value for key, value in headers.items() if key in {"api-key", "authorization", "content-type"}}
         try:
             answer = await self._client.request(method, self.upstream + path, content=body, headers=headers)
-            if lost == "after":
+            self.answered.append((method, unquote(path.partition("?")[0]), answer.status_code))
+            if how == "late-after":
+                await asyncio.sleep(LATE_SECONDS)
+            if lost == "after" or how in ("reset-after", "late-after"):
+                return
+            if how == "error-after":
+                await _unavailable(writer)
                 return
             after = f"retry-after: {answer.headers['retry-after']}\r\n" if "retry-after" in answer.headers else ""
             kind = answer.headers.get("content-type", "application/json")
             writer.write(
                 f"HTTP/1.1 {answer.status_code} X\r\ncontent-length: {len(answer.content)}\r\n{after}"
                 f"content-type: {kind}\r\nconnection: close\r\n\r\n".encode()
-                + answer.content
+                + (answer.content[: len(answer.content) // 2] if how == "half-after" else answer.content)
             )
             await writer.drain()
         except (httpx.HTTPError, ConnectionError):
             pass  # the answer was lost on purpose: the adapter sees a connection that ends
+
+
+async def _unavailable(writer: asyncio.StreamWriter) -> None:
+    body = b'{"status": {"error": "unavailable"}}'
+    head = (
+        f"HTTP/1.1 503 X\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    await writer.drain()

@@ -36,6 +36,7 @@ MIN_REPLICAS = 1
 class _Known:
     owner: CellIdentity | None
     at: float
+    indexed: bool = True
     grants: dict[str, dict[str, TokenGrant]] = field(default_factory=dict)
 
 
@@ -64,14 +65,16 @@ class QdrantTokens:
                 self._known.pop(cell.name, None)
                 return RegisterState(exists=False)
             self._known[cell.name] = known
-        return RegisterState(True, known.owner, tuple(known.grants.get(uid, {}).values()))
+        grants = tuple(known.grants.get(uid, {}).values())
+        return RegisterState(True, known.owner, grants, indexed=known.indexed)
 
     async def _read(self, cell: CellRegistration, collection: str) -> _Known | None:
         client, started = self._cells.connection(cell).client, self._now()
         try:
             async with translated(cell.name, f"read {collection}"):
                 info = await client.get_collection(collection)
-                known = _Known(_owner(info.config.metadata or {}), started)
+                indexed = all(name in (info.payload_schema or {}) for name in INDEXED)
+                known = _Known(_owner(info.config.metadata or {}), started, indexed)
                 offset: Any = None
                 for _ in range(MAX_PAGES):
                     points, offset = await client.scroll(collection, limit=PAGE, offset=offset, with_payload=True)

@@ -308,12 +308,14 @@ class RegisterState:
         owner: whose it says it is; None where it says nothing that can be read.
         grants: the tenant's entries.
         former: entries of former objects of its name, whose collections it has taken back.
+        indexed: whether the fields that tokens are looked up by are indexed; without, every request pays a scan.
     """
 
     exists: bool
     owner: CellIdentity | None = None
     grants: tuple[TokenGrant, ...] = ()
     former: tuple[TokenGrant, ...] = ()
+    indexed: bool = True
 
 
 class Trial(Enum):

@@ -80,9 +80,9 @@ def plan_register(
             "by hand, and it is made anew"
         )
     actions: list[TenantAction] = []
-    if not register.exists and tenant.spec.access:
+    if not (register.exists and register.indexed) and tenant.spec.access:
         actions.append(PrepareRegister(expected, len(cell.registration.urls)))
-        if tenant.status.access_secrets:
+        if tenant.status.access_secrets and not register.exists:
             actions.append(EmitEvent(TenantReason.TOKEN_REGISTER_LOST, _lost(owner, cell), warning=True))
     held = {grant.entry: grant for grant in register.grants}
     wanted = {entry.name: entry for entry in tenant.spec.access}

@@ -86,6 +86,12 @@ def test_a_register_that_is_as_it_should_needs_nothing() -> None:
     assert plan(facts(RegisterState(True, IDENTITY, GRANTS))).actions == ()
 
 
+def test_a_register_whose_making_was_cut_short_gets_its_indexes_and_nobody_calls_it_lost() -> None:
+    tenant = case.make_tenant(status={"accessSecrets": ["acme-indexer", "acme-storefront"]})
+    half = RegisterState(True, IDENTITY, GRANTS, indexed=False)
+    assert plan(facts(half), tenant).actions == (PrepareRegister(IDENTITY, 1),)
+
+
 def test_a_lost_register_is_filled_with_the_values_that_clients_hold_and_said_aloud() -> None:
     tenant = case.make_tenant(status={"accessSecrets": ["acme-indexer", "acme-storefront"]})
     found = plan(facts(RegisterState(exists=False)), tenant)
