@@ -149,8 +149,12 @@ class CellAccess:
         if cell.alt_api_key:
             answers = await asyncio.gather(*(self._probe.accepts(cell, url, cell.alt_api_key) for url in cell.urls))
             nodes = dict(zip(cell.urls, answers, strict=True))
-        unseen = sum(self._seen.get(cached.key, ("",))[0] != cell.name for cached in residents)
+        unread = [cached for cached in residents if self._seen.get(cached.key, ("",))[0] != cell.name]
         tokens = Counter(key for cached in residents for key in self._keys_of(cached, cell.name))
+        holders: dict[str, list[str]] = {}
+        for cached in residents if cell.alt_api_key or record is not None else ():
+            for key in set(self._keys_of(cached, cell.name)):
+                holders.setdefault(key, []).append(str(cached.key))
         return RotationFacts(
             cell=cell.name,
             primary=key_id(cell.api_key),
@@ -159,7 +163,9 @@ class CellAccess:
             record=record,
             nodes=nodes,
             tokens=tokens,
-            unseen=unseen,
+            unseen=len(unread),
+            holders={key: tuple(names) for key, names in holders.items()},
+            unread=tuple(str(cached.key) for cached in unread),
         )
 
     def _keys_of(self, cached: CachedObject, cell: str) -> tuple[str, ...]:

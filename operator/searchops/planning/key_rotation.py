@@ -9,7 +9,7 @@ Which of two keys is the new one cannot be seen from the Secret after the swap, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,10 @@ from searchops.api.meta import format_time, parse_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
+
+
+MOST_NAMED = 5
+"""Tenants named in a message; the others are counted."""
 
 
 class RotationPhase(StrEnum):
@@ -42,6 +46,7 @@ class RotationRecord(BaseModel):
         signing: the key that signs tokens.
         previous: the key that signed before; tokens of it may be out there.
         since: from when nothing is signed with `previous` any more: the moment the swap was seen.
+        taken_back: `previous` was the new key, and was taken out of the Secret before any swap.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,6 +54,7 @@ class RotationRecord(BaseModel):
     signing: str = Field(pattern=r"^[0-9a-f]{16}$")
     previous: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
     since: str | None = None
+    taken_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class RotationFacts:
         nodes: by address, whether the node accepts the alternative key; None where it did not say.
         tokens: how many tenants' Secrets hold a token of each key, as this process has seen them.
         unseen: tenants of the cell whose Secrets this process has not read yet.
+        holders: names of the tenants that hold a token of a key, by the key's id.
+        unread: names of the unseen ones.
     """
 
     cell: str
@@ -73,6 +81,8 @@ class RotationFacts:
     nodes: Mapping[str, bool | None]
     tokens: Mapping[str, int]
     unseen: int
+    holders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +126,9 @@ def plan_rotation(facts: RotationFacts, now: datetime, lifetime: timedelta) -> R
             )
             return _plan(facts, None, None, RotationPhase.UNDECIDED, message)
     if record.signing not in (facts.primary, facts.alternative):
-        record = RotationRecord(signing=facts.primary, previous=record.signing, since=format_time(now))
+        back = record.previous == facts.primary
+        since = format_time(now)
+        record = RotationRecord(signing=facts.primary, previous=record.signing, since=since, taken_back=back)
     if record.signing == facts.primary:
         return _signed_with_primary(facts, record, now, lifetime)
     return _signed_with_alternative(facts, record)
@@ -154,17 +166,17 @@ def _signed_with_primary(
         record = record.model_copy(update={"since": format_time(now)})
     left = _unsigned(facts)
     if left:
-        message = f"{left}; the servers must go on accepting the old key as alt_api_key"
+        message = f"{_taken_back(record)}{left}; the servers must go on accepting {_other(record)} as alt_api_key"
         return _plan(facts, facts.primary, record, RotationPhase.RESIGNING, message)
     until = _since(record, now) + lifetime
     if now < until:
         message = (
-            f"swapped; tokens that the old key signed end by {format_time(until)}: until then the servers must go on "
-            "accepting it as alt_api_key"
+            f"{_taken_back(record) or 'swapped; '}tokens that {_other(record)} signed end by {format_time(until)}; "
+            "until then the servers must go on accepting it as alt_api_key: clients may not have read their Secret anew"
         )
         return _plan(facts, facts.primary, record, RotationPhase.DRAINING, message)
     if facts.alternative is None:
-        return _idle(facts, "no token of the old key is valid any more; remove alt_api_key from the servers")
+        return _idle(facts, f"no token of {_other(record)} is valid any more; remove alt_api_key from the servers")
     message = (
         "no token of the old key is valid any more: remove altApiKey from the cell's Secret, and alt_api_key from the "
         "servers"
@@ -185,7 +197,7 @@ def _spreading(facts: RotationFacts, record: RotationRecord) -> RotationPlan:
         message = (
             f"{len(accepting)} of {len(facts.nodes)} nodes accept the new key; refusing: {', '.join(refusing) or '-'}; "
             f"no answer: {', '.join(silent) or '-'}; set it as alt_api_key there and restart them; tokens go on being "
-            "signed with apiKey"
+            f"signed with apiKey{_of_alternative(facts)}"
         )
         return _plan(facts, facts.primary, record, RotationPhase.SPREADING, message)
     record = RotationRecord(signing=facts.alternative, previous=facts.primary)
@@ -200,7 +212,7 @@ def _signed_with_alternative(facts: RotationFacts, record: RotationRecord) -> Ro
         back = RotationRecord(signing=facts.primary)
         message = (
             f"{', '.join(refusing)} refuses the new key now: tokens are signed with apiKey again; set alt_api_key "
-            "there and restart it"
+            f"there and restart it{_of_alternative(facts)}"
         )
         return _plan(facts, facts.primary, back, RotationPhase.SPREADING, message)
     record = record.model_copy(update={"previous": facts.primary, "since": None})
@@ -222,7 +234,39 @@ def _unsigned(facts: RotationFacts, signing: str | None = None) -> str:
         return ""
     total = sum(facts.tokens.values())
     unseen = f", {facts.unseen} tenants' Secrets not read yet" if facts.unseen else ""
-    return f"{facts.tokens.get(key, 0)} of {total} tokens are of the new key{unseen} (a paused tenant keeps its own)"
+    of_key = "apiKey" if signing is None else "the new key"
+    return f"{facts.tokens.get(key, 0)} of {total} tokens are of {of_key}{unseen}{_held_up(facts, key)}"
+
+
+def _held_up(facts: RotationFacts, signing: str) -> str:
+    """Whose tokens are waited for, by name: `searchops explain` says why of each."""
+    others = (name for key, names in facts.holders.items() if key != signing for name in names)
+    waited = sorted({*others, *facts.unread})
+    if not waited:
+        return ""
+    more = len(waited) - MOST_NAMED
+    return f"; waiting for {', '.join(waited[:MOST_NAMED])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _taken_back(record: RotationRecord) -> str:
+    """Said of a rotation that a person has given up halfway; empty of any other."""
+    if not record.taken_back:
+        return ""
+    return "altApiKey was taken out of the Secret before the swap, so the new key is given up; "
+
+
+def _other(record: RotationRecord) -> str:
+    return "the key that was given up" if record.taken_back else "the old key"
+
+
+def _of_alternative(facts: RotationFacts) -> str:
+    """What is left of a key that had signed already and does not sign any more."""
+    left = facts.tokens.get(facts.alternative or "", 0)
+    if not left:
+        return ""
+    return (
+        f"; {left} tokens of the new key are out and are being signed with apiKey again{_held_up(facts, facts.primary)}"
+    )
 
 
 def _since(record: RotationRecord, now: datetime) -> datetime:

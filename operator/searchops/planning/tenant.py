@@ -15,6 +15,7 @@ from searchops.planning.binding_state import BindingContext, read_bindings, unre
 from searchops.planning.capabilities import lacking, oldest
 from searchops.planning.cell_room import full_finding, held_message
 from searchops.planning.conditions import Finding, no, unknown
+from searchops.planning.kept_access import plan_kept_access
 from searchops.planning.names import (
     CELL_ANNOTATION,
     FINALIZER,
@@ -284,6 +285,9 @@ def _on_cell(
     difference = compare_schema(tenant.spec, current, state)
     schema = _schema_findings(current, difference)
     if tenant.spec.paused:
+        kept = plan_kept_access(tenant, facts, settings, owner, cell, now)
+        if kept:
+            return TenantPlan(kept, None, 0.0)
         return report(tenant, facts, owner, cell, current, state, schema, now, paused=True)
     actions = _mend(facts, owner, cell, current, difference)
     access_actions, access_findings, access_status = plan_access(

@@ -21,6 +21,7 @@ ALL = dict.fromkeys(NODES, True)
 IDLE = RotationRecord(signing=OLD)
 STARTED = RotationRecord(signing=NEW, previous=OLD)
 SWAPPED = RotationRecord(signing=NEW, previous=OLD, since=format_time(NOW))
+TAKEN_BACK = RotationRecord(signing=OLD, previous=NEW, since=format_time(NOW), taken_back=True)
 Phase = RotationPhase
 
 
@@ -68,7 +69,7 @@ TABLE: dict[str, tuple[RotationFacts, Phase, str | None, RotationRecord | None]]
         replace(UNDER_WAY, alternative=None, nodes={}, tokens={NEW: 6}),
         Phase.RESIGNING,
         OLD,
-        RotationRecord(signing=OLD, previous=NEW, since=format_time(NOW)),
+        TAKEN_BACK,
     ),
     "the key was replaced at a blow": (
         facts(primary=NEW, tokens={OLD: 6}),
@@ -130,6 +131,61 @@ def test_progress_is_counted_in_tokens() -> None:
     found = plan(replace(UNDER_WAY, tokens={OLD: 2, NEW: 4}))
     assert (found.resigned, found.total) == (4, 6)
     assert found.message.startswith("4 of 6 tokens are of the new key")
+
+
+def test_who_is_waited_for_is_named_a_few_and_the_rest_counted() -> None:
+    holders = {OLD: tuple(f"shop/t{number}" for number in range(6)), NEW: ("shop/done",)}
+    waiting = replace(UNDER_WAY, tokens={OLD: 6, NEW: 1}, holders=holders, unread=("shop/new",), unseen=1)
+    said = plan(waiting).message
+    assert said == (
+        "1 of 7 tokens are of the new key, 1 tenants' Secrets not read yet; waiting for shop/new, shop/t0, shop/t1, "
+        "shop/t2, shop/t3 and 2 more; change no key meanwhile"
+    )
+
+
+def test_a_key_that_is_taken_back_halfway_is_said_to_be_until_none_of_its_tokens_is_valid() -> None:
+    left = facts(record=STARTED, tokens={OLD: 2, NEW: 4}, holders={NEW: ("shop/one", "shop/two")})
+    first = plan(left)
+    assert (first.phase, first.signing, first.record, first.resigned, first.total) == (
+        Phase.RESIGNING,
+        OLD,
+        TAKEN_BACK,
+        2,
+        6,
+    )
+    assert first.message == (
+        "altApiKey was taken out of the Secret before the swap, so the new key is given up; 2 of 6 tokens are of "
+        "apiKey; waiting for shop/one, shop/two; the servers must go on accepting the key that was given up as "
+        "alt_api_key"
+    )
+    resigned = replace(left, record=TAKEN_BACK, tokens={OLD: 6}, holders={})
+    draining = plan(resigned, at=NOW + LIFE - timedelta(seconds=1))
+    assert (draining.phase, draining.record) == (Phase.DRAINING, TAKEN_BACK)
+    assert "the new key is given up; tokens that the key that was given up signed end by" in draining.message
+    over = plan(resigned, at=NOW + LIFE)
+    assert (over.phase, over.record) == (Phase.IDLE, IDLE)
+    assert (
+        over.message == "no token of the key that was given up is valid any more; remove alt_api_key from the servers"
+    )
+
+
+def test_a_key_that_is_given_up_is_tried_again_as_a_new_one_only_after_every_node_takes_it() -> None:
+    again = facts(alternative=NEW, record=TAKEN_BACK, nodes={**ALL, NODES[0]: False}, tokens={OLD: 6})
+    assert plan(again).signing == OLD
+    other = facts(alternative=OTHER, record=TAKEN_BACK, nodes=ALL, tokens={OLD: 6})
+    assert plan(other).signing == OTHER
+
+
+def test_a_node_that_refuses_takes_back_what_was_signed_and_says_how_many_tokens_are_left() -> None:
+    refusing = replace(UNDER_WAY, nodes={**ALL, NODES[0]: False}, tokens={OLD: 2, NEW: 4}, holders={NEW: ("shop/one",)})
+    left = "; 4 tokens of the new key are out and are being signed with apiKey again; waiting for shop/one"
+    back = plan(refusing)
+    assert back.message.endswith(left)
+    following = plan(replace(refusing, record=back.record))
+    assert (following.phase, following.signing) == (Phase.SPREADING, OLD)
+    assert following.message.endswith(f"tokens go on being signed with apiKey{left}")
+    clean = plan(replace(refusing, record=back.record, tokens={OLD: 6}, holders={OLD: ("shop/one",)}))
+    assert clean.message.endswith("tokens go on being signed with apiKey")
 
 
 KEYS = st.sampled_from([OLD, NEW, OTHER])

@@ -198,7 +198,7 @@ class SearchTenantSpec(ApiModel):
             Delete drops it.
         deletion_protection: refuse to delete the tenant.
         undelete_window: how long a tenant of the same name gets its data back after a deletion.
-        paused: change nothing.
+        paused: change nothing; tokens that were handed out are kept valid, renewed and signed anew as they are.
     """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
