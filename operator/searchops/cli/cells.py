@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from searchops.api.room import CellHold
 from searchops.controllers.cell_watch import REPORT_KEY, REPORT_MAP
+from searchops.planning.cell_room import ROOM_KEY, ROOM_MAP
 from searchops.planning.names import CELL_ANNOTATION
 
 if TYPE_CHECKING:
@@ -30,6 +32,19 @@ async def read_report(api: KubeApi, namespace: str) -> Rows | None:
         return None
     rows: Rows = json.loads(text)
     return rows
+
+
+async def read_holds(api: KubeApi, namespace: str) -> dict[str, CellHold]:
+    """Cells that are out of disk or memory, as the operator keeps them."""
+    found = await api.get(f"/api/v1/namespaces/{namespace}/configmaps/{ROOM_MAP}")
+    text = ((found or {}).get("data") or {}).get(ROOM_KEY) or "{}"
+    return {cell: CellHold.model_validate(item) for cell, item in json.loads(text).items()}
+
+
+def with_holds(report: Mapping[str, Mapping[str, Any]], holds: Mapping[str, CellHold]) -> Rows:
+    """The report with what is held, and since when."""
+    held = {cell: {"fullSince": hold.since} for cell, hold in holds.items()}
+    return {cell: {**report.get(cell, {}), **held.get(cell, {})} for cell in sorted({*report, *held})}
 
 
 def cell_rows(report: Mapping[str, Mapping[str, Any]], tenants: Iterable[Mapping[str, Any]]) -> Rows:
@@ -68,9 +83,16 @@ def cell_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
             "-" if maps is None else f"{maps} %",
             f"{row['ready']}/{row['tenants']}",
             str(len(row.get("orphans", []))),
-            "drained" if row.get("draining") else "",
+            _notes(row),
         )
     return table
+
+
+def _notes(row: Mapping[str, Any]) -> str:
+    notes = ["drained"] if row.get("draining") else []
+    if row.get("fullSince"):
+        notes.append(f"out of disk or memory since {row['fullSince']}")
+    return ", ".join(notes)
 
 
 def orphan_lines(report: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+WARNINGS = frozenset({"NearQuota"})
+"""Reasons of conditions that hold and that somebody has to act on before they do not."""
+
 
 @cache
 def meanings() -> dict[str, dict[str, str]]:
@@ -25,7 +28,7 @@ def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def reasons(item: dict[str, Any]) -> list[str]:
-    """What does not hold, Ready first; and whether the operator has seen this generation at all."""
+    """What does not hold or will soon not, Ready first; and whether the operator has seen this generation at all."""
     metadata, own = item["metadata"], item.get("status", {})
     lines = []
     if own.get("observedGeneration") != metadata.get("generation"):
@@ -37,7 +40,7 @@ def reasons(item: dict[str, Any]) -> list[str]:
 
 
 def next_actions(item: dict[str, Any]) -> list[str]:
-    """What to do about each condition that does not hold, once for each reason; and about deletions that wait."""
+    """What to do about each of these conditions, once for each reason; and about deletions that wait."""
     known = meanings().get(item.get("kind", ""), {})
     lines = []
     for reason in dict.fromkeys(one["reason"] for one in _failing(item)):
@@ -52,5 +55,6 @@ def next_actions(item: dict[str, Any]) -> list[str]:
 
 
 def _failing(item: dict[str, Any]) -> list[dict[str, Any]]:
-    failing = [one for one in item.get("status", {}).get("conditions", []) if one["status"] != "True"]
+    conditions = item.get("status", {}).get("conditions", [])
+    failing = [one for one in conditions if one["status"] != "True" or one["reason"] in WARNINGS]
     return sorted(failing, key=lambda one: (one["type"] != "Ready", one["type"]))

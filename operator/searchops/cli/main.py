@@ -19,7 +19,7 @@ from rich.table import Table
 from searchops.adapters.artifacts import ArtifactStore
 from searchops.adapters.kube import object_path
 from searchops.adapters.kube_api import KubeApi, NotFound
-from searchops.cli.cells import cell_rows, cell_table, orphan_lines, read_report
+from searchops.cli.cells import cell_rows, cell_table, orphan_lines, read_holds, read_report, with_holds
 from searchops.cli.explain import condition, next_actions, reasons
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_show_locals=False, help=__doc__)
 EXIT_NOT_READY = 1
+ORPHANS_NEXT = (
+    "what to do: a SearchTenant of the namespace and name in the collection's metadata takes it back; to give it to "
+    "another, name it in the annotation searchops.dev/adopt after its metadata was removed; else drop it by hand"
+)
 EXIT_NO_ANSWER = 3
 KINDS = {"tenant": "searchtenants", "model": "embeddingmodels", "reindex": "reindexjobs"}
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="As kubectl's; in a Pod not needed.")]
@@ -88,7 +92,8 @@ def status(
     async def work(api: KubeApi) -> int:
         models = await api.list(object_path("embeddingmodels", ""))
         tenants = await api.list(object_path("searchtenants", ""))
-        cells = cell_rows(await read_report(api, operator_namespace) or {}, tenants)
+        report, holds = await read_report(api, operator_namespace) or {}, await read_holds(api, operator_namespace)
+        cells = cell_rows(with_holds(report, holds), tenants)
         ready = sum(condition(item, "Ready").get("status") == "True" for item in tenants)
         rotations = await _rotations(api, operator_namespace)
         if output == "json":
@@ -114,6 +119,9 @@ def orphans(
     output: Annotated[str, typer.Option("--output", "-o", help="lines or json.")] = "lines",
 ) -> None:
     """Collections of this fleet that no SearchTenant and no deletion answers for; nothing ever deletes them."""
+    if output not in ("lines", "json"):
+        typer.echo(f"--output {output!r}; wanted lines or json", err=True)
+        raise typer.Exit(2)
 
     async def work(api: KubeApi) -> int:
         report = await read_report(api, operator_namespace)
@@ -127,8 +135,11 @@ def orphans(
         if output == "json":
             typer.echo(json.dumps({cell: row.get("orphans") for cell, row in report.items()}))
         else:
-            for line in orphan_lines(report):
+            lines = orphan_lines(report)
+            for line in lines:
                 typer.echo(line)
+            if lines:
+                typer.echo(ORPHANS_NEXT, err=True)
         return 0
 
     _with_api(kubeconfig, work)

@@ -18,7 +18,7 @@ from searchops.planning.conditions import Finding, no
 if TYPE_CHECKING:
     from datetime import datetime
 
-ROOM_MAP = "searchops-cell-room"
+ROOM_MAP = "searchops-full-cells"
 """The ConfigMap that keeps the holds: a new process must not place tenants where the old one knew better."""
 ROOM_KEY = "holds"
 FIRST_TRY = timedelta(minutes=1)
