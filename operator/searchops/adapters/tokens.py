@@ -53,5 +53,6 @@ def _names_one(entry: Any) -> bool:
         isinstance(entry, dict)
         and isinstance(entry.get("collection"), str)
         and bool(entry["collection"])
-        and entry.get("access") in RIGHTS
+        and isinstance(entry.get("access"), str)
+        and entry["access"] in RIGHTS
     )
