@@ -353,7 +353,8 @@ async def run_slices(tenant: Tenant, task: ReindexTask) -> list[Answer]:
 def vectors_are_fresh(binding: Binding, points: Mapping[str, Any]) -> None:
     """Every vector of every point is bit-equal to a fresh encoding of its payload."""
     for point in points.values():
-        wanted = expected(binding, {key: value for key, value in point.payload.items() if not key.startswith("_")})
+        product = {key: value for key, value in point.payload.items() if not key.startswith("_")}
+        wanted = expected(binding, {**product, "id": point.payload["_id"]})
         have = {name: vector for name, vector in stored(point).items() if name in wanted}
         assert have == wanted, point.payload["_id"]
 

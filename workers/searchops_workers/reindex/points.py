@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from searchops.api.tasks import ReindexTask
 
 PAGE = 256
+NAMES = [ID_KEY, "id", TENANT_KEY]
+"""Payload keys that tell a point's product."""
+LONGEST_ID = 256
+"""Characters of a product's id that the gateway takes."""
 
 
 class ForeignPoints(RuntimeError):  # noqa: N818 - named for what is the case
@@ -77,7 +81,7 @@ class Points:
         """
         offset: Any = None
         while True:
-            found, offset = await self._page(wanted, offset=offset, payload=True if payload else [ID_KEY, TENANT_KEY])
+            found, offset = await self._page(wanted, offset=offset, payload=payload or NAMES)
             if found:
                 yield found
             if offset is None:
@@ -171,26 +175,27 @@ class Passage:
 
     Attributes:
         source: where it is.
-        target: where it goes. Between two collections of the tenant's own a point keeps its id, whatever that is; a
-            slice's ids are made of its key and the product's id.
+        target: where it goes. Between two collections of the tenant's own a point that names its product keeps its id,
+            whatever that is. One that was adopted does not: it gets the id under which its product is written and
+            deleted from then on. A slice's ids are made of its key and the product's id.
     """
 
     source: Scope
     target: Scope
 
-    @property
-    def keeps_ids(self) -> bool:
-        """Whether points go over as they are."""
-        return self.source.address is None and self.target.address is None
+    def keeps(self, point: models.Record) -> bool:
+        """Whether the point goes over as it is."""
+        own = self.source.address is None and self.target.address is None
+        return own and ID_KEY in (point.payload or {})
 
     def id_of(self, point: models.Record) -> Any:
         """The id on the target."""
-        return point.id if self.keeps_ids else self.target.id_of(product_of(point))
+        return point.id if self.keeps(point) else self.target.id_of(product_of(point))
 
     def payload_of(self, point: models.Record) -> dict[str, Any]:
         """The payload on the target: it names the product, and the slice where there is one."""
         payload = dict(point.payload or {})
-        if self.keeps_ids:
+        if self.keeps(point):
             return payload
         if self.source.address is not None:
             payload.pop(TENANT_KEY, None)
@@ -204,5 +209,10 @@ class Passage:
 
 
 def product_of(point: models.Record) -> str:
-    """The product's id; a point that was adopted may not say one, then its own id is it."""
-    return str((point.payload or {}).get(ID_KEY, point.id))
+    """The product's id: as we wrote it; of a point that was adopted what it calls its id, else its own id."""
+    payload = point.payload or {}
+    if ID_KEY in payload:
+        return str(payload[ID_KEY])
+    told = payload.get("id")
+    usable = isinstance(told, str | int) and not isinstance(told, bool) and 0 < len(str(told).strip()) <= LONGEST_ID
+    return str(told if usable else point.id)

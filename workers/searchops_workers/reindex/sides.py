@@ -169,7 +169,7 @@ class BlueGreenSide:
         points = []
         for work, vector in batch:
             product = {key: value for key, value in work.payload.items() if not key.startswith("_")}
-            document = document_of(self._task.target, {"id": str(work.payload.get(ID_KEY, work.id)), **product})
+            document = document_of(self._task.target, {**product, "id": str(work.payload[ID_KEY])})
             vectors: dict[str, Any] = {
                 name: models.SparseVector(indices=list(item.indices), values=list(item.values))
                 for name, item in document.lexical.items()

@@ -224,14 +224,42 @@ def test_there_and_back_again_a_product_is_what_it_was(name: str, payload: dict[
     assert (point.id, point.payload) == (start.id, start.payload)
 
 
-@given(st.one_of(st.integers(0, 2**63), st.uuids().map(str)), payloads)
+@given(st.one_of(st.integers(0, 2**63), st.uuids().map(str)), names, payloads)
 def test_between_two_collections_of_its_own_a_point_keeps_id_and_payload(
-    ident: int | str, payload: dict[str, Any]
+    ident: int | str, name: str, payload: dict[str, Any]
 ) -> None:
-    point = record(ident, **payload, **{TENANT_KEY: "a merchant's own"})
+    point = record(ident, **payload, **{TENANT_KEY: "a merchant's own", ID_KEY: name})
     passage = Passage(Scope.whole("a"), Scope.whole("b"))
     assert (passage.id_of(point), passage.payload_of(point)) == (ident, point.payload)
+
+
+@given(st.one_of(st.integers(0, 2**63), st.uuids().map(str)), payloads)
+def test_an_adopted_point_becomes_that_of_its_product(ident: int | str, payload: dict[str, Any]) -> None:
+    """From then on the gateway writes and deletes it by the product's id: under another one it would be there twice."""
+    point = record(ident, **payload, **{TENANT_KEY: "a merchant's own"})
+    passage = Passage(Scope.whole("a"), Scope.whole("b"))
+    assert passage.id_of(point) == point_id(str(ident))
+    assert passage.payload_of(point) == {**(point.payload or {}), ID_KEY: str(ident)}
+    again = record(passage.id_of(point), **passage.payload_of(point))
+    assert (passage.id_of(again), passage.payload_of(again)) == (again.id, again.payload)
     adopted = Passage(Scope.whole("a"), Scope.of(TARGET))
     assert adopted.id_of(point) == point_id(str(ident), TARGET.key)
     assert adopted.payload_of(point) == {**payload, ID_KEY: str(ident), TENANT_KEY: TARGET.key}
-    assert product_of(point) == str(ident)
+
+
+@pytest.mark.parametrize(
+    ("payload", "product"),
+    [
+        ({ID_KEY: "ours", "id": "theirs"}, "ours"),
+        ({"id": "theirs"}, "theirs"),
+        ({"id": 7}, "7"),
+        ({"id": True}, "42"),
+        ({"id": None}, "42"),
+        ({"id": ["a"]}, "42"),
+        ({"id": " "}, "42"),
+        ({"id": "x" * 257}, "42"),
+        ({}, "42"),
+    ],
+)
+def test_a_points_product_is_what_it_says_of_itself_else_its_own_id(payload: dict[str, Any], product: str) -> None:
+    assert product_of(record(42, **payload)) == product
