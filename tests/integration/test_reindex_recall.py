@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -12,12 +12,13 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from searchops.adapters.qdrant_recall import QUERIES, QUERIES_A_REQUEST, TOP, measure
 from searchops.adapters.qdrant_shapes import strict_config
+from searchops.api.shared import TENANT_KEY, SliceAddress
 from searchops.api.v1alpha1.search_tenant import SearchTenantSpec
 from searchops.planning.schema import strict_mode
 from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from searchops.api.observed import StrictMode
 
@@ -34,7 +35,7 @@ KEY = "recall-suite-key-of-32-characters!!!"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncQdrantClient]:
-    cell = QdrantCell("recall", folder=tmp_path_factory.mktemp("cell"), api_key=KEY)
+    cell = QdrantCell("recall", folder=tmp_path_factory.mktemp("cell"), api_key=KEY, cluster=True)
     await cell.start()
     made = AsyncQdrantClient(url=cell.rest_url, headers={"api-key": KEY}, check_compatibility=False, timeout=30)
     yield made
@@ -121,6 +122,39 @@ async def test_tombstones_are_neither_queries_nor_hits(client: AsyncQdrantClient
     name = await filled(client, "recall-tombstones", 8, deleted=200)
     sample = await measure(client, name, "d-new")
     assert (sample.queries, sample.wanted, sample.found) == (8, 8 * 7, 8 * 7)
+
+
+async def shared(client: AsyncQdrantClient, address: SliceAddress, counts: Mapping[str, int]) -> None:
+    """A shared collection with so many points of each slice, of equal vectors: a neighbour's would be hits too."""
+    custom = models.ShardingMethod.CUSTOM if address.tier == "ShardKey" else None
+    size = models.VectorParams(size=DIMENSION, distance=models.Distance.COSINE)
+    await client.create_collection(address.collection, vectors_config={"d-new": size}, sharding_method=custom)
+    for field, kind in (("_deleted", "integer"), (TENANT_KEY, "keyword")):
+        await client.create_payload_index(address.collection, field, models.PayloadSchemaType(kind), wait=True)
+    for number, (key, count) in enumerate(counts.items()):
+        vectors = np.random.default_rng(7).standard_normal((count, DIMENSION))
+        points = [
+            models.PointStruct(id=number * 10_000 + n, vector={"d-new": row.tolist()}, payload={TENANT_KEY: key})
+            for n, row in enumerate(vectors)
+        ]
+        shard_key = key if custom else None
+        if shard_key is not None:
+            await client.create_shard_key(address.collection, shard_key)
+        await client.upsert(address.collection, points, wait=True, shard_key_selector=shard_key)
+
+
+@pytest.mark.parametrize("tier", ["Shared", "ShardKey"])
+async def test_recall_of_a_slice_is_of_its_points_alone(
+    client: AsyncQdrantClient, tier: Literal["Shared", "ShardKey"]
+) -> None:
+    address = SliceAddress(tier, f"recall-{tier}", "slice-0001")
+    await shared(client, address, {"slice-0000": 300, "slice-0001": 8, "slice-0002": 300})
+    sample = await measure(client, address.collection, "d-new", address)
+    assert (sample.queries, sample.wanted, sample.found) == (8, 8 * 7, 8 * 7), "no neighbour is a query or a hit"
+    other = SliceAddress(tier, address.collection, "slice-0002")
+    watched = Watched(client, 4)
+    sample = await measure(watched, other.collection, "d-new", other)  # type: ignore[arg-type]
+    assert (sample.queries, sample.found) == (QUERIES, QUERIES * (TOP - 4))
 
 
 @pytest.mark.parametrize(("count", "wanted"), [(0, 0), (1, 0), (2, 2)])

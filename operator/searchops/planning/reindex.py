@@ -30,7 +30,7 @@ from searchops.planning.reindex_facts import (
 from searchops.planning.reindex_report import failing_status, not_ready, progress_of, report, results_uri, worker_name
 from searchops.planning.reindex_request import awaits_switch, refusal, retry_cause
 from searchops.planning.reindex_room import met_full_cell, waits_for_room
-from searchops.planning.reindex_token import needs_fresh_token, token_expiry
+from searchops.planning.reindex_token import access_of, needs_fresh_token, physical, token_expiry
 from searchops.planning.reindex_verify import POLL_SECONDS, verify, worker_failed
 from searchops.planning.waves import has_begun
 
@@ -284,16 +284,13 @@ def renewed_claims(
 
 
 def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> JobOrder:
-    """The worker's task, and a token on exactly the collections it names: `r` source, `prw` target."""
+    """The worker's task, and a token on exactly the collections it names."""
     assert facts.pending and facts.source and facts.target and facts.cell  # noqa: S101 - checked by _blocked
     named = facts.source.name == facts.target.name
     deadline = parse_duration(job.spec.budget.deadline)
-    access = [{"collection": facts.target.name, "access": "prw"}]
-    if not named:
-        access.append({"collection": facts.source.name, "access": "r"})
     claims = {
         "exp": int(token_expiry(job, now).timestamp()),
-        "access": access,
+        "access": access_of(facts.source, facts.target),
         "subject": f"{job.metadata.uid}/worker",
         "cell": facts.cell.name,
     }
@@ -308,9 +305,11 @@ def _order(job: ReindexJob, facts: ReindexFacts, now: datetime, name: str) -> Jo
             ca_cert=facts.cell.ca_cert,
             name=facts.cell.name,
         ),
-        source_collection=facts.source.name,
+        source_collection=physical(facts.source),
+        source_slice=facts.source.slice,
         source_uri=job.spec.source.uri,
-        target_collection=facts.target.name,
+        target_collection=physical(facts.target),
+        target_slice=facts.target.slice,
         target=facts.pending,
         manifest_digest=facts.pending.manifest_digest,
         servers=facts.servers,

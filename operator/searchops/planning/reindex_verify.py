@@ -12,6 +12,7 @@ from searchops.planning.conditions import no, yes
 from searchops.planning.reindex_facts import MeasureRecall, ReindexPlan
 from searchops.planning.reindex_report import not_ready, report
 from searchops.planning.reindex_request import awaits_switch
+from searchops.planning.reindex_token import physical
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -124,7 +125,7 @@ def _counts(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan 
 def _indexed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan | None:
     """Green and nothing queued: a yellow side is searched, but slowly, and its recall is not yet what it will be."""
     target = facts.target
-    if target is not None and target.status == "green" and not target.pending_updates:
+    if target is not None and (_quiet(target) or _as_quiet_as_it_gets(target, now - _ended(facts, now))):
         return None
     seen = "the target could not be read" if target is None else _figures(target)
     if now > _patience_ends(job, facts, now):
@@ -135,6 +136,16 @@ def _indexed(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan
         return failed(job, facts, now, ReindexReason.DEADLINE_EXCEEDED, message)
     finding = no("Indexed", ReindexReason.INDEXING, f"the target is still being indexed: {seen}, wanted green and 0")
     return ReindexPlan((), report(job, facts, now, "Indexing", (finding, not_ready(finding))), INDEXING_POLL_SECONDS)
+
+
+def _quiet(target: CollectionState) -> bool:
+    return target.status == "green" and not target.pending_updates
+
+
+def _as_quiet_as_it_gets(target: CollectionState, waited: timedelta) -> bool:
+    """A shared collection whose other tenants go on writing may never be idle: after a while recall alone decides."""
+    working = target.status in ("green", "yellow") and not target.optimizer_error
+    return target.slice is not None and working and waited > INDEXING_PATIENCE
 
 
 def _patience_ends(job: ReindexJob, facts: ReindexFacts, now: datetime) -> datetime:
@@ -177,10 +188,15 @@ def _recall(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan 
         return None
     message = (
         f"recall@{recall.top} of approximate against exact search is {recall.share:.3f} over {recall.queries} sampled "
-        f"documents ({recall.found} of {recall.wanted} hits), wanted at least {MIN_RECALL}; raise hnsw_config.m or "
-        f"ef_construct of {facts.target.name}, then try again"
+        f"documents ({recall.found} of {recall.wanted} hits), wanted at least {MIN_RECALL}; raise "
+        f"hnsw_config.{_edges(facts.target)} or ef_construct of {physical(facts.target)}, then try again"
     )
     return failed(job, facts, now, ReindexReason.RECALL_TOO_LOW, message)
+
+
+def _edges(target: CollectionState) -> str:
+    """The setting of the graph that searches of this side walk: a shared collection has one a tenant, and no other."""
+    return "m" if target.slice is None else "payload_m"
 
 
 def _unmeasured(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPlan:
@@ -207,12 +223,18 @@ def _verified(job: ReindexJob, facts: ReindexFacts, now: datetime) -> ReindexPla
     waits = awaits_switch(job)
     findings = (
         yes("Embedded", ReindexReason.EMBEDDED, said),
-        yes("Indexed", ReindexReason.INDEXED, "green, and no update is queued"),
+        yes("Indexed", ReindexReason.INDEXED, _indexed_so(facts)),
         yes("Verified", ReindexReason.VERIFIED, f"{said}; {sampled}"),
         waits,
         not_ready(waits),
     )
     return ReindexPlan((), report(job, facts, now, "Verified", findings), POLL_SECONDS)
+
+
+def _indexed_so(facts: ReindexFacts) -> str:
+    if facts.target is None or _quiet(facts.target):
+        return "green, and no update is queued"
+    return f"{physical(facts.target)} is shared and was not waited for any longer: {_figures(facts.target)}"
 
 
 def _dense(facts: ReindexFacts) -> bool:

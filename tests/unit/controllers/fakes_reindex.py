@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from searchops.api.shared import SliceAddress
     from searchops.runtime.result import Result
 
 REVISION = "shop-r2-bbbbbbbb"
@@ -90,6 +92,7 @@ class ReindexWorld:
         self.reachable = True
         self.colour = "green"
         self.hits = 500
+        self.slices: dict[str, SliceAddress] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.created: Counter[str] = Counter()
@@ -206,6 +209,7 @@ class ReindexWorld:
         metadata = self.metadata if collection.endswith("@g1") else self.owner
         dense = {"d-new": 384} if collection.endswith("@g2") else {}
         state = CollectionState(collection, 0, dense, frozenset(), {}, 1, 1, None, metadata, status=self.colour)
+        state = replace(state, slice=self.slices.get(collection))
         return self.faults.call("cell.describe", lambda: state)
 
     async def count(

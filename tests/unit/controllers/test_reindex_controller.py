@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.tasks import EXIT_CELL_FULL
+from searchops.api.shared import SliceAddress
 from searchops.planning.cell_room import begun
 from searchops.planning.names import KEY_PENDING
 
@@ -52,6 +53,22 @@ async def test_the_worker_gets_a_token_for_its_two_collections_in_a_secret_of_it
     ]
     assert list(world.secrets.values()) == [{"token": "signed"}]
     assert "signed" not in json.dumps([made["task"] for made in world.jobs.values()])
+
+
+async def test_a_move_into_a_shared_collection_is_told_to_the_worker_and_signed_for_it_alone() -> None:
+    world = ReindexWorld()
+    world.slices = {f"{ALIAS}@g2": SliceAddress("ShardKey", "prod@keyed-1", "slice-0002")}
+    world.put_tenant()
+    world.api.put(raw_job())
+    await world.settle()
+    assert world.status()["phase"] == "Verified"
+    (made,) = world.jobs.values()
+    assert made["task"]["targetSlice"] == {"tier": "ShardKey", "collection": "prod@keyed-1", "key": "slice-0002"}
+    assert (made["task"]["sourceCollection"], made["task"]["sourceSlice"]) == (f"{ALIAS}@g1", None)
+    assert [claims["access"] for claims in world.claims] == [
+        [{"collection": "prod@keyed-1", "access": "prw"}, {"collection": f"{ALIAS}@g1", "access": "r"}]
+    ]
+    assert world.status()["target"]["collection"] == f"{ALIAS}@g2"
 
 
 async def test_a_side_within_the_live_collection_is_a_named_vector() -> None:
