@@ -122,8 +122,8 @@ def _keys(
 
 
 def _wanted(cell: CellState, settings: CredentialSettings) -> tuple[tuple[str, ...], str]:
-    register = tokens_collection(settings.fleet)
-    return tuple(sorted(cell.shared)), register if settings.revocable and register in cell.collections else ""
+    """What a cell's token opens; the register by name, since it is made after the first token and anew when lost."""
+    return tuple(sorted(cell.shared)), tokens_collection(settings.fleet) if settings.revocable else ""
 
 
 def _fits(has: CellCredential, wanted: tuple[tuple[str, ...], str]) -> bool:

@@ -72,12 +72,11 @@ def test_what_is_as_it_should_be_is_left() -> None:
     ("cell", "note"),
     [
         (replace(CELL, shared=frozenset({SHARED, "prod@shared-0a1b2c3d-1"})), NOTE),
-        (replace(CELL, collections=frozenset({SHARED})), NOTE),
         (CELL, NOTE.model_copy(update={"key_id": "another"})),
         (CELL, NOTE.model_copy(update={"renew_at": format_time(case.NOW)})),
         (CELL, NOTE.model_copy(update={"renew_at": "soon"})),
     ],
-    ids=["another collection", "the register is gone", "another key", "half of its life is over", "unreadable"],
+    ids=["another collection", "another key", "half of its life is over", "unreadable"],
 )
 def test_a_token_is_signed_anew(cell: CellState, note: CellNote) -> None:
     held = replace(HELD, notes=HELD.notes.model_copy(update={"cells": {"eu-1": note}}))
@@ -108,6 +107,10 @@ def test_unknown_takes_nothing_away(cell: CellState, signing: Any) -> None:
 def test_a_cell_that_has_nothing_for_the_gateway_gets_no_token(cell: CellState) -> None:
     found = plan(HELD, cell)
     assert (found.kept, found.signed, found.changed) == ({}, {}, True)
+
+
+def test_the_register_is_named_before_it_is_there() -> None:
+    assert plan(HELD, replace(CELL, collections=frozenset({SHARED}))).changed is False
 
 
 def test_without_revocation_the_register_is_not_named() -> None:
