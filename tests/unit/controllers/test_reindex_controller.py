@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from searchops.api.tasks import EXIT_CELL_FULL
 from searchops.api.shared import SliceAddress
+from searchops.api.tasks import EXIT_CELL_FULL
 from searchops.planning.cell_room import begun
 from searchops.planning.names import KEY_PENDING
 
