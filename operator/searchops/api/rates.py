@@ -22,14 +22,16 @@ class MerchantRates(ApiModel):
     Attributes:
         searches_per_minute: searches.
         writes_per_minute: products written or deleted.
+        max_points: products in all, where no strict mode bounds them because tenants share the collection.
     """
 
     searches_per_minute: Annotated[int, Field(ge=0)] = 0
     writes_per_minute: Annotated[int, Field(ge=0)] = 0
+    max_points: Annotated[int, Field(ge=0)] = 0
 
     def to_metadata(self) -> str:
         """The one flat value of the metadata key, canonical so that equal rates are equal strings."""
-        return self.model_dump_json(by_alias=True)
+        return self.model_dump_json(by_alias=True, exclude=None if self.max_points else {"max_points"})
 
     @classmethod
     def from_metadata(cls, text: str) -> MerchantRates:

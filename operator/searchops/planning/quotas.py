@@ -41,7 +41,8 @@ def quota_finding(tenant: SearchTenant, current: CollectionState) -> Finding:
         used.append((size * 100 // (megabytes * MEGABYTE), said))
     full = [said for percent, said in used if percent >= 100]
     if full:
-        return no("QuotaOK", TenantReason.QUOTA_EXCEEDED, f"{'; '.join(full)}: writes are refused; raise it")
+        refused = "new products are refused by the gateway" if current.slice else "writes are refused"
+        return no("QuotaOK", TenantReason.QUOTA_EXCEEDED, f"{'; '.join(full)}: {refused}; raise it")
     near = [f"{percent} %: {said}" for percent, said in used if percent >= NEAR_PERCENT]
     if near:
         return yes("QuotaOK", TenantReason.NEAR_QUOTA, f"{'; '.join(near)}: raise it before writes are refused")

@@ -167,7 +167,11 @@ def strict_mode(spec: SearchTenantSpec, *, lifted: bool, filling: bool = False) 
 def rates_of(spec: SearchTenantSpec) -> MerchantRates:
     """The merchant's rates, which the gateway enforces whole also while strict mode is lifted."""
     quotas = spec.quotas
-    return MerchantRates(searches_per_minute=quotas.searches_per_minute, writes_per_minute=quotas.writes_per_minute)
+    return MerchantRates(
+        searches_per_minute=quotas.searches_per_minute,
+        writes_per_minute=quotas.writes_per_minute,
+        max_points=0 if spec.isolation == "Collection" else quotas.max_points,
+    )
 
 
 def indexes_of(spec: SearchTenantSpec) -> tuple[tuple[str, str], ...]:

@@ -231,3 +231,18 @@ async def test_a_tenant_that_was_taken_off_is_not_found_and_comes_back(cell: Qdr
         tenant.names[""] = name
         await tenant.write(shared.collections[0])
         assert len((await front.search("shirt"))["hits"]) == len(PRODUCTS)
+
+
+async def test_a_merchants_own_number_of_products_is_kept_by_the_gateway(cell: QdrantCell, shared: SharedCell) -> None:
+    full, beside = await merchant(shared, "full"), await merchant(shared, "beside")
+    full.slices[2].metadata[RATES_KEY] = MerchantRates(max_points=len(PRODUCTS)).to_metadata()
+    await full.write(full.homes[2])
+    async with gateway(cell, full, credentials=shared.path, binding_seconds=0.0) as front:
+        assert (await front.put(PRODUCTS))["written"] == len(PRODUCTS)
+        refused = await front.call("PUT", "/products", json=[{"id": "one-more", "title": "one more"}])
+        assert code(refused) == (422, "quota-exceeded")
+        assert refused.json()["limit"] == {"field": "spec.quotas.maxPoints", "enforcedBy": "Gateway"}
+        assert (await front.call("POST", "/search", json=SEARCH)).status_code == 200
+        assert (await front.call("DELETE", "/products", json=[{"id": PRODUCTS[0]["id"]}])).status_code == 200
+    async with gateway(cell, beside, credentials=shared.path) as front:
+        assert (await front.put(PRODUCTS))["written"] == len(PRODUCTS), "a neighbour's bound is not this one's"

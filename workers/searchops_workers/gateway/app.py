@@ -22,7 +22,7 @@ from searchops_workers.gateway.callers import Caller, read_caller, require_write
 from searchops_workers.gateway.cells import Cells, Gone, WrongSpace
 from searchops_workers.gateway.credentials import CredentialSource
 from searchops_workers.gateway.encoders import TritonEncoders
-from searchops_workers.gateway.limits import CellFull, Room
+from searchops_workers.gateway.limits import CellFull, Room, require_points
 from searchops_workers.gateway.metrics import GatewayMetrics
 from searchops_workers.gateway.openapi import PAGE, openapi_document
 from searchops_workers.gateway.problems import Problem
@@ -227,6 +227,9 @@ class Gateway:
         tenancy = await self._parts.tenants.read(caller)
         self._parts.room.require(caller.cell)
         self._parts.rates.take(caller, tenancy.bindings.rates, "writes", len(bulk.items))
+        if kind == "products" and tenancy.bindings.rates.max_points and not isinstance(caller, Caller):
+            points = await self._parts.tenants.points(caller, tenancy)
+            require_points(points, tenancy.bindings.rates.max_points)
         try:
             outcome = await self._write_once(tenancy, bulk, kind)
         except (WrongSpace, Gone):

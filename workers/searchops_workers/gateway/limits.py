@@ -68,6 +68,26 @@ def refused(cell: str, status: int, body: str, retry_after: float | None, *, sha
     return Problem(422, detail, code="quota-exceeded", extra=limit)
 
 
+def require_points(points: int, maximum: int) -> None:
+    """Refuse new products of a tenant that shares its collection, as strict mode does for one that does not.
+
+    Args:
+        points: that the tenant has, as counted a moment ago.
+        maximum: that it may have; 0 is no bound.
+
+    Raises:
+        Problem: 422, in the words that a refusal of the database has.
+    """
+    if maximum and points >= maximum:
+        raise Problem(
+            422,
+            f"spec.quotas.maxPoints of the tenant is used up: {points} points, {maximum} allowed; have it raised or "
+            "remove products; trying again does not help",
+            code="quota-exceeded",
+            extra={"limit": {"field": "spec.quotas.maxPoints", "enforcedBy": "Gateway"}},
+        )
+
+
 def exhausted(details: str, retry_after: str | None) -> int:
     """The HTTP status of gRPC's RESOURCE_EXHAUSTED, which stands for three of them."""
     if _TOO_LARGE in details:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from searchops_workers.gateway.limits import PAUSE_SECONDS, CellFull, Room, exhausted, refused
+from searchops_workers.gateway.limits import PAUSE_SECONDS, CellFull, Room, exhausted, refused, require_points
+from searchops_workers.gateway.problems import Problem
 
 LIMITED = "Rate limiting exceeded: {} rate limit exceeded: Operation requires 3 tokens but only 0.0 were available."
 
@@ -107,3 +108,18 @@ def test_a_full_cell_is_asked_again_after_a_moment_only_and_no_other_cell_is_hel
     room.met("eu-1", CellFull("eu-1", "still"))
     with pytest.raises(CellFull, match="still"):
         room.require("eu-1")
+
+
+@pytest.mark.parametrize(("points", "maximum"), [(0, 0), (10**9, 0), (9, 10)])
+def test_points_below_the_bound_or_without_one_are_taken(points: int, maximum: int) -> None:
+    require_points(points, maximum)
+
+
+@pytest.mark.parametrize("points", [10, 11])
+def test_a_full_slice_is_refused_as_a_full_collection_is(points: int) -> None:
+    with pytest.raises(Problem) as caught:
+        require_points(points, 10)
+    said = caught.value.document()
+    assert (said["status"], said["type"]) == (422, "urn:searchops:problem:quota-exceeded")
+    assert said["limit"] == {"field": "spec.quotas.maxPoints", "enforcedBy": "Gateway"}
+    assert f"{points} points, 10 allowed" in said["detail"]
