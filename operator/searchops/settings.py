@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from searchops.api.meta import Quantity
 from searchops.planning.backup import BackupSettings
+from searchops.planning.rebuild_rates import GpuPrices
 
 _PREFIX = re.compile(r"^(s3|gs|file)://[^:\s]*$")
 
@@ -49,6 +51,9 @@ class OperatorSettings(BaseSettings):
         backup_retry_minutes: wait after the first failed Job of a backup; doubled after each, up to six hours.
         backup_prove_hours: how often a tenant's newest backup is restored under a scratch name and counted; 0: never.
         backup_round_seconds: how often it is looked for what is due.
+        gpu_hour_prices: what a GPU-hour costs, by the value of the label ``searchops.dev/gpu`` of the workers'
+            PodTemplate; the cost in a tenant's ``status.plan`` rests on it, and is absent without it.
+        currency: of those prices.
         kubeconfig: used instead of the Pod's ServiceAccount.
     """
 
@@ -93,6 +98,8 @@ class OperatorSettings(BaseSettings):
     backup_retry_minutes: Annotated[float, Field(gt=0, le=360)] = 10.0
     backup_prove_hours: Annotated[float, Field(ge=0, le=8760)] = 168.0
     backup_round_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    gpu_hour_prices: dict[str, Quantity] = Field(default_factory=dict)
+    currency: Annotated[str, Field(min_length=1, max_length=16)] = "EUR"
     kubeconfig: Path | None = None
 
     @field_validator("artifacts")
@@ -101,6 +108,11 @@ class OperatorSettings(BaseSettings):
         if not _PREFIX.match(value):
             raise ValueError(f"SEARCHOPS_ARTIFACTS is {value!r}; wanted s3://…, gs://… or file://…")
         return value.rstrip("/")
+
+    @property
+    def prices(self) -> GpuPrices:
+        """What GPU-hours cost."""
+        return GpuPrices(self.currency, self.gpu_hour_prices)
 
     @property
     def token_lifetime(self) -> timedelta:

@@ -166,3 +166,38 @@ async def test_a_verdict_is_read_by_the_uri_in_the_status(terminal: Terminal, tm
 async def test_without_a_way_to_the_api_server_the_way_is_named(terminal: Terminal, tmp_path: Path) -> None:
     code, said = await terminal("explain", "model", "told", kubeconfig=str(tmp_path / "none"))
     assert (code, "set KUBECONFIG or run in a Pod" in said) == (3, True)
+
+
+async def test_a_plan_is_printed_for_people_and_as_it_stands_in_the_status(terminal: Terminal) -> None:
+    """The plan went through the API server whole: what its schema does not know it would have taken out."""
+    written = yaml.safe_load((SAMPLES / "searchtenants.yaml").read_text(encoding="utf-8"))["status"]["plan"]
+    await terminal.api.patch(f"{path_of('searchtenants', 'told')}/status", {"status": {"observedGeneration": 1}})
+    code, said = await terminal("plan", "tenant", "told", "-n", NAMESPACE, "-o", "json")
+    assert (code, json.loads(said)) == (0, written)
+    code, said = await terminal("plan", "tenant", "told", "-n", NAMESPACE)
+    assert code == 0
+    assert said.startswith("rebuild    is under way; this is what was foreseen before it started\nchange     analyser ")
+    assert "\ncost       0.02 EUR (1.10 EUR a GPU-hour of a10)\n" in said
+    path = f"{path_of('searchtenants', 'told')}/status"
+    await terminal.api.patch(path, {"status": {"observedGeneration": 0, "plan": None}})
+    code, said = await terminal("plan", "tenant", "told", "-n", NAMESPACE)
+    assert code == 1
+    assert said == (
+        "the operator has seen generation 0 and the object is at 1: this may not be of its present spec\n"
+        f"no rebuild of {NAMESPACE}/told is wanted\n"
+    )
+    assert await terminal("plan", "tenant", "told", "-n", NAMESPACE, "-o", "json") == (
+        1,
+        "the operator has seen generation 0 and the object is at 1: this may not be of its present spec\nnull\n",
+    )
+
+
+async def test_a_plan_of_what_is_not_there_or_never_rebuilt_is_refused(terminal: Terminal) -> None:
+    code, said = await terminal("plan", "tenant", "nobody", "-n", NAMESPACE)
+    assert (code, f"kubectl get searchtenants.searchops.dev -n {NAMESPACE}" in said) == (2, True)
+    code, said = await terminal("plan", "model", "told")
+    assert (code, said) == (2, "kind 'model'; wanted tenant: only a tenant is rebuilt\n")
+    code, said = await terminal("plan", "tenant", "told")
+    assert (code, "wanted --namespace NAME" in said) == (2, True)
+    code, said = await terminal("plan", "tenant", "told", "-n", NAMESPACE, "-o", "yaml")
+    assert (code, "wanted table or json" in said) == (2, True)

@@ -1,7 +1,7 @@
 """`searchops`: what is going on, why something is not ready, and the annotations that the operator listens to.
 
-Exit codes: 0 ready or done, 1 not ready, 2 unusable arguments or content, 3 the API server or the artifact store did
-not answer.
+Exit codes: 0 ready or done, 1 not ready or nothing to show, 2 unusable arguments or content, 3 the API server or the
+artifact store did not answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from searchops.adapters.kube import object_path
 from searchops.adapters.kube_api import KubeApi, NotFound
 from searchops.cli.cells import cell_rows, cell_table, orphan_lines, read_holds, read_report, with_holds
 from searchops.cli.explain import condition, next_actions, reasons
+from searchops.cli.plan import behind, plan_lines
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
     APPROVE_ANNOTATION,
@@ -214,6 +215,44 @@ def explain(
         for line in actions:
             typer.echo(f"  {line}")
         return 0 if condition(found, "Ready").get("status") == "True" else EXIT_NOT_READY
+
+    _with_api(kubeconfig, work)
+
+
+@app.command()
+def plan(
+    kind: Annotated[str, typer.Argument(help="tenant.")],
+    name: Annotated[str, typer.Argument(help="Name of the SearchTenant.")],
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    output: Output = "table",
+) -> None:
+    """What the rebuild that a tenant needs would do, how long and at what cost; 1 where it needs none.
+
+    It is there before the rebuild starts; with spec.paused: true nothing starts and it can be read at leisure.
+    """
+    if kind != "tenant":
+        typer.echo(f"kind {kind!r}; wanted tenant: only a tenant is rebuilt", err=True)
+        raise typer.Exit(2)
+    _check_scope(kind, namespace)
+    _check_output(output)
+
+    async def work(api: KubeApi) -> int:
+        found = await api.get(object_path(KINDS[kind], namespace, name))
+        if found is None:
+            typer.echo(_absent(kind, namespace, name), err=True)
+            return 2
+        if late := behind(found):
+            typer.echo(late, err=True)
+        foreseen = found.get("status", {}).get("plan")
+        if output == "json":
+            typer.echo(json.dumps(foreseen, ensure_ascii=False))
+        elif foreseen is None:
+            typer.echo(f"no rebuild of {namespace}/{name} is wanted")
+        else:
+            for line in plan_lines(found):
+                typer.echo(line)
+        return EXIT_NOT_READY if foreseen is None else 0
 
     _with_api(kubeconfig, work)
 

@@ -25,7 +25,7 @@ from searchops.runtime.errors import NotReady, Terminal, Transient
 from searchops.runtime.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from searchops.api.observed import AccessSecretState, CellRegistration
@@ -70,6 +70,7 @@ class TenantController:
         records: what is known of the tenants' backups.
         protection: looks after the label of the tenant's namespace at the end of each pass.
         first: decides a process's first pass over a tenant in order by the cell's bulk read.
+        templates: the PodTemplates of the operator's namespace by name; their labels say what a GPU-hour costs.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class TenantController:
         records: BackupRecords | None = None,
         protection: NamespaceProtection | None = None,
         first: FirstLook | None = None,
+        templates: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
         self._protection = protection
         self._first = first
@@ -108,6 +110,7 @@ class TenantController:
             reindexes=reindexes,
             clock=clock,
             monotonic=monotonic,
+            templates=templates,
         )
         self._backups = BackupFacts(ports.cells, ports.directory, settings, records)
 

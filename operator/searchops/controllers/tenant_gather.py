@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from searchops.api.observed import AccessSecretState, CellIdentity, CellState, CollectionState, SearchProbe, Trial
 from searchops.api.retrieval import MISSED_KEY, lexical_vector, missed_mark
 from searchops.api.v1alpha1.search_tenant import AccessEntry
+from searchops.controllers.reindex_rates import ReindexRates
 from searchops.controllers.sightings import Sightings
 from searchops.controllers.tenant_index import Generations, Grants
 from searchops.planning import tenant as planner
@@ -93,6 +94,7 @@ class TenantGatherer:
         models: ObjectCache[EmbeddingModel],
         reindexes: ObjectCache[ReindexJob],
         clock: Callable[[], datetime],
+        templates: Callable[[str], Mapping[str, Any] | None],
         monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._ports = ports
@@ -100,6 +102,8 @@ class TenantGatherer:
         self._tenants = tenants
         self._models = models
         self._reindexes = reindexes
+        self._rates = ReindexRates(reindexes, clock)
+        self._templates = templates
         self._clock = clock
         self._parsed: dict[str, tuple[CachedObject | None, EmbeddingModel | None]] = {}
         self._sightings = Sightings(monotonic or (lambda: clock().timestamp()))
@@ -145,6 +149,8 @@ class TenantGatherer:
             signing=self._ports.keys.signing(registration),
             canary=self._ports.canary.result(own),
             gateway_key=self._ports.gateway_keys.key(),
+            rates=self._rates.of(tenant.spec.model.name),
+            worker_labels=self._worker_labels(model),
         )
         if not state.reachable:
             return facts
@@ -208,6 +214,10 @@ class TenantGatherer:
                 found = None
             known = self._parsed[name] = cached, found
         return known[1]
+
+    def _worker_labels(self, model: EmbeddingModel | None) -> Mapping[str, str] | None:
+        template = self._templates(model.spec.engine.worker.pod_template) if model is not None else None
+        return None if template is None else template.get("metadata", {}).get("labels") or {}
 
     def _reindex(self, tenant: SearchTenant) -> ReindexJob | None:
         if tenant.status.rebuild is None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 USABLE_SHARE = 0.8
 MAPS_LIMIT_PERCENT = 70
+MAPS_LIMIT_FOR_REBUILDS = 85
+"""What placement leaves free is for second generations, which go again; a node ends at 100 %."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,24 +284,26 @@ def _on_cell(
         return unready(tenant, now, TenantReason.CONFLICT, message, phase="Degraded", requeue=60.0)
     difference = compare_schema(tenant.spec, current, state)
     schema = _schema_findings(current, difference)
+    context = BindingContext(tenant, facts, settings, owner, cell, current, state, profile, now)
     if tenant.spec.paused:
         kept = plan_kept_access(tenant, facts, settings, owner, cell, now)
         if kept:
             return TenantPlan(kept, None, 0.0)
-        return report(tenant, facts, owner, cell, current, state, schema, now, paused=True)
+        foreseen = plan_binding(context, difference.rebuild).plan
+        return report(tenant, facts, owner, cell, current, state, schema, now, paused=True, foreseen=foreseen)
     actions = _mend(facts, owner, cell, current, difference)
     access_actions, access_findings, access_status = plan_access(
         tenant, facts, settings, owner, cell, now, tier=current.tier
     )
     if actions or access_actions:
         return TenantPlan((*actions, *access_actions), None, 0.0)
-    context = BindingContext(tenant, facts, settings, owner, cell, current, state, profile, now)
     step = plan_binding(context, difference.rebuild)
     if step.actions and not step.findings:
         return TenantPlan(step.actions, None, 0.0)
     plan = report(tenant, facts, owner, cell, current, state, (*schema, *access_findings, *step.findings), now)
     assert plan.status is not None  # noqa: S101 - a report always has a status
-    status = plan.status.model_copy(update={**access_status, "rebuild": step.rebuild, "previous": step.previous})
+    own = {"rebuild": step.rebuild, "previous": step.previous, "plan": step.plan}
+    status = plan.status.model_copy(update={**access_status, **own})
     waits = [seconds for seconds in (step.requeue_after, plan.requeue_after) if seconds is not None]
     return TenantPlan(step.actions, status, min(waits) if waits else None)
 

@@ -31,6 +31,7 @@ from searchops.planning.tenant_facts import (
     RemoveVector,
     TenantAction,
 )
+from searchops.planning.tenant_forecast import Need
 from searchops.planning.tenant_rebuild import cancel, plan_rebuild
 from searchops.planning.waves import Wanted, follows, wanted_revision
 
@@ -62,12 +63,12 @@ def plan_binding(context: BindingContext, schema_rebuild: tuple[str, ...]) -> Bi
     if side is not None:
         return _switch_back(context, target, side)
     if schema_rebuild:
-        return plan_rebuild(context, target, "; ".join(schema_rebuild), schema=True)
+        return plan_rebuild(context, Need(target, schema_rebuild))
     if state.binding.revision == target.revision and state.binding.vector == target.vector:
         return _bound(context, wanted, target)
     if target.lexical_only or _has_filled(context, target):
         return _flip(context, target)
-    return plan_rebuild(context, target, "SpaceChanged", schema=False)
+    return plan_rebuild(context, Need(target, ()))
 
 
 def _target(context: BindingContext, wanted: Wanted) -> Binding:
@@ -100,7 +101,8 @@ def _kept(context: BindingContext, wanted: Wanted) -> BindingStep | None:
         finding = no("ModelBound", TenantReason.NO_ACTIVE_REVISION, message)
     if finding is None:
         return None
-    return BindingStep((), (finding,), context.tenant.status.rebuild, context.previous_status())
+    status = context.tenant.status
+    return BindingStep((), (finding,), status.rebuild, context.previous_status(), plan=status.plan)
 
 
 def _has_filled(context: BindingContext, target: Binding) -> bool:

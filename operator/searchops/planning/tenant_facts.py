@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from searchops.planning.rebuild_rates import NO_PRICES, GpuPrices
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1.reindex_job import ReindexJob
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenantStatus
     from searchops.planning.backup import BackupSettings
+    from searchops.planning.rebuild_rates import MeasuredRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class TenantSettings:
     """By how much the clocks of two processes may differ: nothing that ends at a written moment ends before that."""
     revocable: bool = False
     """Whether tokens name their entry in the cell's register, so that removing the entry revokes them at once."""
+    prices: GpuPrices = NO_PRICES
+    """What GPU-hours cost, for the forecast of a rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,9 @@ class TenantFacts:
             ``pending``, by metadata key; other processes' clocks do not enter it.
         canary: what the isolation canary saw last; None where it has not spoken since this process began.
         holds: cells that are out of disk or memory, by name.
+        rates: measured on the finished rebuilds of the model's revisions, the latest first, and of those without an
+            encoder.
+        worker_labels: of the PodTemplate that the model's rebuilds use; None where there is none of that name.
     """
 
     identity: CellIdentity
@@ -93,6 +101,8 @@ class TenantFacts:
     canary: CanaryResult | None = None
     gateway_key: str | None = field(default=None, repr=False)
     holds: Mapping[str, CellHold] = field(default_factory=dict)
+    rates: tuple[MeasuredRate, ...] = ()
+    worker_labels: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

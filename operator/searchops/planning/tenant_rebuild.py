@@ -6,6 +6,7 @@ on: writes of the time between have missed it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from searchops.api.meta import format_time
@@ -23,7 +24,7 @@ from searchops.planning.names import (
     reindex_job_name,
 )
 from searchops.planning.reindex_request import may_switch
-from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, collection_design, schema_digest
+from searchops.planning.schema import collection_design, schema_digest
 from searchops.planning.tenant_access import direct_writers
 from searchops.planning.tenant_facts import (
     AddVector,
@@ -38,11 +39,14 @@ from searchops.planning.tenant_facts import (
     RemoveVector,
     TenantAction,
 )
+from searchops.planning.tenant_forecast import foresee, room_message, shown_plan, target_key, worker_template
 
 if TYPE_CHECKING:
     from searchops.api.observed import CollectionDesign, CollectionState
     from searchops.api.retrieval import Binding
+    from searchops.api.v1alpha1.search_tenant import PlanStatus
     from searchops.planning.binding_state import BindingContext
+    from searchops.planning.tenant_forecast import Need
 
 MAX_REBUILD_ATTEMPTS = 3
 REBUILD_POLL_SECONDS = 15.0
@@ -50,6 +54,8 @@ ROOM_POLL_SECONDS = 60.0
 DEFAULT_SLICES = 2
 NEED_ROOM = (CreateCollection, AddVector, CreateReindexJob)
 """What a cell without disk or memory would refuse, or fill further."""
+SHOWN_SECONDS = 1.0
+"""Between the pass that writes what is foreseen and the one that starts it."""
 
 
 def cancel(context: BindingContext) -> list[TenantAction]:
@@ -58,31 +64,36 @@ def cancel(context: BindingContext) -> list[TenantAction]:
     return [DeleteReindexJob(rebuild.reindex_job)] if rebuild is not None else []
 
 
-def plan_rebuild(context: BindingContext, target: Binding, reason: str, *, schema: bool) -> BindingStep:
-    """The next step of a rebuild to `target`; a rebuild for something else is cancelled first.
+def plan_rebuild(context: BindingContext, need: Need) -> BindingStep:
+    """The next step of a rebuild; one for something else is cancelled first, and none starts that is not foreseen.
 
-    Args:
-        context: what the step is decided from.
-        target: the binding that is wanted.
-        reason: why, for people.
-        schema: only a new generation can give what is wanted; else the number of points decides once, at the start.
+    Only a new generation can give what differs in the schema; else the number of points decides once, at the start.
     """
-    said = (_rebuilding(reason),)
-    rebuild = context.tenant.status.rebuild
-    target_key = f"{target.vector or 'lexical'}/{schema_digest(context.tenant.spec)}"
-    if rebuild is not None and (rebuild.target_space, rebuild.revision) != (target_key, target.revision):
-        return BindingStep(tuple(cancel(context)), said, None, context.previous_status(), 0.0)
-    pending = context.state.pending
-    adopted = KEY_ADOPTED in context.current.metadata
-    schema = schema or adopted  # nothing is added to or taken out of what was there before the tenant
-    blue_green = schema or context.current.points >= INDEXING_THRESHOLD_POINTS
-    if pending is not None and (pending.vector, pending.revision) == (target.vector, target.revision) and not schema:
+    target, rebuild = need.target, context.tenant.status.rebuild
+    reason = "; ".join(need.differences) or "SpaceChanged"
+    aim = (target_key(context, target), target.revision)
+    if rebuild is not None and (rebuild.target_space, rebuild.revision) != aim:
+        plan, said = foresee(context, need), (_rebuilding(reason),)
+        return BindingStep(tuple(cancel(context)), said, None, context.previous_status(), 0.0, plan)
+    pending, shown = context.state.pending, shown_plan(context, target)
+    filling = pending is not None and (pending.vector, pending.revision) == (target.vector, target.revision)
+    if rebuild is None and not (filling and shown is not None):
+        plan = foresee(context, need)
+        if plan.state != "Planned" or shown is None or shown.strategy != plan.strategy:
+            return _not_yet(context, plan, reason)
+    plan = shown or foresee(context, need)
+    if rebuild is not None or filling:
+        plan = plan.model_copy(update={"state": "Started"})
+    # Nothing is added to or taken out of what was there before the tenant.
+    schema = bool(need.differences) or KEY_ADOPTED in context.current.metadata
+    blue_green = schema or plan.strategy != "NamedVector"
+    if pending is not None and filling and not schema:
         blue_green = pending.side == context.other_side
-    prepared = _prepare_generation(context, target) if blue_green else _prepare_vector(context, target)
-    if prepared is not None:
-        return _where_there_is_room(context, prepared)
-    assert pending is not None, "a prepared side is named by pending"  # noqa: S101 - _prepare's result
-    return _where_there_is_room(context, _fill(context, target, pending, target_key, reason, blue_green=blue_green))
+    step = _prepare_generation(context, target) if blue_green else _prepare_vector(context, target)
+    if step is None:
+        assert pending is not None, "a prepared side is named by pending"  # noqa: S101 - _prepare's result
+        step = _fill(context, target, pending, aim[0], reason, blue_green=blue_green)
+    return replace(_where_there_is_room(context, step), plan=plan)
 
 
 def _where_there_is_room(context: BindingContext, step: BindingStep) -> BindingStep:
@@ -94,6 +105,21 @@ def _where_there_is_room(context: BindingContext, step: BindingStep) -> BindingS
     finding = no("ModelBound", TenantReason.CELL_FULL, message)
     rebuild = step.rebuild or context.tenant.status.rebuild
     return BindingStep((), (finding,), rebuild, context.previous_status(), ROOM_POLL_SECONDS)
+
+
+def _not_yet(context: BindingContext, plan: PlanStatus, reason: str) -> BindingStep:
+    """Say what would happen; the next pass starts it, unless the tenant is paused or its cell has no room."""
+    said: tuple[Finding, ...] = ()
+    wait: float | None = None
+    if plan.state == "Planned":
+        wait = SHOWN_SECONDS
+        said = (
+            no("ModelBound", TenantReason.REBUILD_REQUIRED, f"a rebuild starts: {reason}; status.plan foresees it"),
+        )
+    elif plan.state == "NoRoom":
+        wait = ROOM_POLL_SECONDS
+        said = (no("ModelBound", TenantReason.NO_CAPACITY, room_message(context, plan.room)),)
+    return BindingStep((), said, None, context.previous_status(), wait, plan)
 
 
 def _fill(
@@ -112,8 +138,7 @@ def _fill(
         return BindingStep((), said, status, previous, max(0.2, left))
     if job is None or job.metadata.name != name:
         strategy = "BlueGreen" if blue_green else "NamedVector"
-        model = context.facts.model
-        template = model.spec.engine.worker.pod_template if model is not None else "cpu"
+        template = worker_template(context)
         cutover: Literal["Automatic", "Manual"] = "Manual" if direct_writers(context.tenant) else "Automatic"
         create = CreateReindexJob(name, target.revision, strategy, DEFAULT_SLICES, template, cutover)
         return BindingStep((create,), said, status, previous, REBUILD_POLL_SECONDS)

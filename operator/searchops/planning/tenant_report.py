@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CellState, CollectionState
     from searchops.api.room import CellHold
-    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.api.v1alpha1.search_tenant import PlanStatus, SearchTenant
     from searchops.planning.binding_state import BindingState
     from searchops.planning.schema import Owner
 
@@ -35,8 +35,12 @@ def report(
     now: datetime,
     *,
     paused: bool = False,
+    foreseen: PlanStatus | None = None,
 ) -> TenantPlan:
-    """The status of a provisioned tenant; Ready is the conjunction of what a merchant needs."""
+    """The status of a provisioned tenant; Ready is the conjunction of what a merchant needs.
+
+    Of a paused one `foreseen` is the rebuild that it would need.
+    """
     findings = {finding.type: finding for finding in extra}
     findings["Placed"] = placed(cell)
     findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, _standing(current, owner))
@@ -45,7 +49,9 @@ def report(
     findings["Searchable"] = _searchable(facts)
     findings["BackupFresh"] = unknown("BackupFresh", TenantReason.NOT_CONFIGURED, "spec.backup is not set")
     if paused:
-        findings["ModelBound"] = unknown("ModelBound", TenantReason.PAUSED, "spec.paused: the binding is left as it is")
+        message = "spec.paused: the binding is left as it is"
+        message += "; status.plan foresees the rebuild that waits" if foreseen is not None else ""
+        findings["ModelBound"] = unknown("ModelBound", TenantReason.PAUSED, message)
     canary = _isolated(tenant, facts)
     if canary is not None:
         findings["Isolated"] = canary
@@ -61,6 +67,7 @@ def report(
                 mode=current.tier, enforced_by="Database" if current.tier == "Collection" else "Gateway"
             ),
             "usage": usage(tenant, current),
+            "plan": foreseen,
         }
     )
     requeue = None if findings["Searchable"].status == "True" or paused else CELL_RETRY_SECONDS

@@ -218,6 +218,7 @@ def tenant_settings(settings: OperatorSettings) -> TenantSettings:
         backups=settings.backups,
         reclaim=settings.reclaim,
         revocable=settings.revocable_tokens,
+        prices=settings.prices,
     )
 
 
@@ -263,6 +264,7 @@ def _tenant_controller(
         protection=parts.protection,
         records=parts.book,
         first=first,
+        templates=parts.templates.get,
     )
 
 

@@ -38,11 +38,13 @@ from searchops.planning.names import (
     KEY_RELEASED_AT,
 )
 from searchops.planning.schema import Owner, collection_design, dense_binding, lexical_binding, side_of
+from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest
 from searchops.planning.tenant_facts import TenantFacts, TenantSettings
 
 if TYPE_CHECKING:
     from searchops.api.observed import CollectionDesign
+    from searchops.planning.tenant_facts import TenantPlan
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 STAMP = "2026-11-24T12:00:00Z"
@@ -288,6 +290,26 @@ def make_job(name: str, *, phase: str | None = None, verified: bool = False, mes
             "status": {"phase": phase, "conditions": conditions},
         }
     )
+
+
+def foreseen(tenant: SearchTenant, facts: TenantFacts) -> SearchTenant:
+    """The tenant once its status shows the rebuild that starts next, where one does."""
+    first = plan_tenant(tenant, facts, SETTINGS, NOW)
+    plan = first.status.plan if first.status is not None else None
+    if first.actions or plan is None or plan.state != "Planned":
+        return tenant
+    return tenant.model_copy(update={"status": tenant.status.model_copy(update={"plan": plan})})
+
+
+def plan_once_foreseen(tenant: SearchTenant, facts: TenantFacts) -> TenantPlan:
+    """The pass after the one that only shows a rebuild, without `status.plan`.
+
+    What that says, and that it comes first, is compared in `test_tenant_forecast_plans`.
+    """
+    found = plan_tenant(foreseen(tenant, facts), facts, SETTINGS, NOW)
+    if found.status is None:
+        return found
+    return replace(found, status=found.status.model_copy(update={"plan": None}))
 
 
 GOOD = {

@@ -9,7 +9,6 @@ from searchops.api.meta import format_time
 from searchops.api.v1alpha1.search_tenant import RebuildStatus
 from searchops.planning.names import KEY_BINDING, KEY_PENDING, KEY_PREVIOUS, KEY_RELEASED_AT, reindex_job_name
 from searchops.planning.schema import schema_digest
-from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_facts import PatchCollection
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 else:
     from unit.planning import tenant_cases as case
 
-ALIAS, NOW, SETTINGS = case.ALIAS, case.NOW, case.SETTINGS
+ALIAS, NOW = case.ALIAS, case.NOW
 A, B = f"{ALIAS}@a", f"{ALIAS}@b"
 G1, G2 = f"{ALIAS}@g1", f"{ALIAS}@g2"
 R1, R2 = case.revision(1).revision, case.revision(2).revision
@@ -32,7 +31,7 @@ MODEL = case.make_model(case.revision(2))
 
 
 def plan(tenant: SearchTenant, facts: TenantFacts) -> TenantPlan:
-    return plan_tenant(tenant, facts, SETTINGS, NOW)
+    return case.plan_once_foreseen(tenant, facts)
 
 
 def patch(collection: str, **bindings: Binding | None) -> PatchCollection:

@@ -22,7 +22,6 @@ from searchops.planning.names import (
     KEY_UID,
 )
 from searchops.planning.schema import rates_of
-from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_facts import (
     AddFinalizer,
     CreateCollection,
@@ -45,7 +44,7 @@ B, OLD = f"{ALIAS}@b", "shop-products"
 
 
 def plan(tenant: Any, facts: TenantFacts) -> TenantPlan:
-    return plan_tenant(tenant, facts, case.SETTINGS, NOW)
+    return case.plan_once_foreseen(tenant, facts)
 
 
 def asking(name: str = OLD, spec: dict[str, Any] | None = None, **metadata: Any) -> Any:

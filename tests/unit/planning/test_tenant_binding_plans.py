@@ -10,7 +10,6 @@ import pytest
 
 from searchops.api.meta import format_time
 from searchops.planning.names import KEY_BINDING, KEY_PENDING, KEY_PREVIOUS, KEY_RELEASED_AT
-from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_facts import (
     DeleteReindexJob,
     DropCollection,
@@ -36,7 +35,7 @@ R1, R2 = case.revision(1).revision, case.revision(2).revision
 
 
 def plan(tenant: Any, facts: TenantFacts) -> TenantPlan:
-    return plan_tenant(tenant, facts, SETTINGS, NOW)
+    return case.plan_once_foreseen(tenant, facts)
 
 
 def patch(collection: str, **bindings: Binding | None) -> PatchCollection:

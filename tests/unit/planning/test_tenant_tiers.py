@@ -14,7 +14,6 @@ from searchops.api.shared import SliceAddress
 from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenant
 from searchops.planning import tenant_facts as act
 from searchops.planning.schema import SHARED_STRICT, layout_of
-from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest, token_claims
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def facts_of(tenant: SearchTenant, *collections: CollectionState, **changes: Any
 
 
 def plan(tenant: SearchTenant, facts: act.TenantFacts) -> act.TenantPlan:
-    return plan_tenant(tenant, facts, case.SETTINGS, case.NOW)
+    return case.plan_once_foreseen(tenant, facts)
 
 
 @SLICED
