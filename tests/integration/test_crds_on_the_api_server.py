@@ -159,6 +159,21 @@ RULES = {
     "tenant: shared with shards": BadRule(
         "searchtenants", "spec.sharding.shards", "has no shards of its own", {("spec", "isolation"): "Shared"}
     ),
+    "tenant: shared with a backup": BadRule(
+        "searchtenants", "spec.backup", "backups are snapshots of whole collections", {("spec", "isolation"): "Shared"}
+    ),
+    "tenant: a snapshot of what is shared": BadRule(
+        "searchtenants",
+        "spec.deletionPolicy",
+        "a snapshot of a shared collection would hold other tenants too",
+        {("spec", "isolation"): "ShardKey", ("spec", "deletionPolicy"): "Snapshot"},
+    ),
+    "tenant: a direct writer to what is shared": BadRule(
+        "searchtenants",
+        "spec.access",
+        "nobody but the gateway may write to a shared collection",
+        {("spec", "isolation"): "ShardKey", ("spec", "access", 1, "direct"): True},
+    ),
     "tenant: no title": BadRule(
         "searchtenants",
         "spec.fields",
