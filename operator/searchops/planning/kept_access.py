@@ -27,7 +27,7 @@ from searchops.planning.tenant_facts import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.observed import CellState
+    from searchops.api.observed import CellState, Tier
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
@@ -36,14 +36,22 @@ KEEPS = (PrepareRegister, GrantTokens, EmitEvent, WriteAccessSecret)
 
 
 def plan_kept_access(
-    tenant: SearchTenant, facts: TenantFacts, settings: TenantSettings, owner: Owner, cell: CellState, now: datetime
+    tenant: SearchTenant,
+    facts: TenantFacts,
+    settings: TenantSettings,
+    owner: Owner,
+    cell: CellState,
+    now: datetime,
+    *,
+    tier: Tier,
 ) -> tuple[TenantAction, ...]:
-    """What the tokens that were handed out need to stay valid."""
+    """What the tokens that were handed out need to stay valid; `tier` serves the tenant now, whatever it asks for."""
     held = tuple(entry for entry in (_as_held(item, facts, owner) for item in tenant.spec.access) if entry is not None)
     spec = tenant.spec.model_copy(update={"access": held})
     names = {entry.secret_name for entry in held}
     kept = replace(facts, secrets={name: item for name, item in facts.secrets.items() if name in names})
-    actions, _, _ = plan_access(tenant.model_copy(update={"spec": spec}), kept, settings, owner, cell, now)
+    like = tenant.model_copy(update={"spec": spec})
+    actions, _, _ = plan_access(like, kept, settings, owner, cell, now, tier=tier)
     return tuple(action for action in actions if isinstance(action, KEEPS))
 
 

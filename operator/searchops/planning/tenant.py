@@ -286,7 +286,7 @@ def _on_cell(
     schema = _schema_findings(current, difference)
     context = BindingContext(tenant, facts, settings, owner, cell, current, state, profile, now)
     if tenant.spec.paused:
-        kept = plan_kept_access(tenant, facts, settings, owner, cell, now)
+        kept = plan_kept_access(tenant, facts, settings, owner, cell, now, tier=current.tier)
         if kept:
             return TenantPlan(kept, None, 0.0)
         foreseen = plan_binding(context, difference.rebuild).plan

@@ -29,6 +29,8 @@ from searchops.runtime.errors import Terminal
 if TYPE_CHECKING:
     from tests.unit.planning import reindex_facts as job_case
     from tests.unit.planning import tenant_cases as case
+
+    from searchops.api.observed import Tier
 else:
     from unit.planning import reindex_facts as job_case
     from unit.planning import tenant_cases as case
@@ -56,17 +58,26 @@ def opened(claims: dict[str, Any]) -> list[tuple[str, str]]:
     return [(item["collection"], item["access"]) for item in read["access"]]
 
 
-@given(entry=ENTRIES, owner=OWNERS, cell=NAMES, issued=MOMENTS, lifetime=LIFETIMES, token_id=ANY_TEXT)
-def test_of_every_entry_with_every_flag(
-    entry: AccessEntry, owner: Owner, cell: str, issued: datetime, lifetime: timedelta, token_id: str
+@given(
+    entry=ENTRIES,
+    owner=OWNERS,
+    cell=NAMES,
+    issued=MOMENTS,
+    lifetime=LIFETIMES,
+    token_id=ANY_TEXT,
+    tier=st.sampled_from(["Collection", "ShardKey", "Shared"]),
+)
+def test_of_every_entry_with_every_flag_on_every_tier(
+    entry: AccessEntry, owner: Owner, cell: str, issued: datetime, lifetime: timedelta, token_id: str, tier: Tier
 ) -> None:
-    claims = token_claims(entry, owner, cell, issued=issued, lifetime=lifetime, token_id=token_id)
+    claims = token_claims(entry, owner, cell, issued=issued, lifetime=lifetime, token_id=token_id, tier=tier)
     names = opened(claims)
     right = "r" if entry.role == "Search" else "prw"
     assert {given_right for _, given_right in names} == {right}
     assert names[0][0] == owner.alias
     assert all(name == owner.alias or name.startswith(f"{owner.alias}@") for name, _ in names), "one tenant's own"
     assert claims["exp"] == int((issued + lifetime).timestamp())
+    assert ("enforcedBy" in claims) == (tier != "Collection"), "the gateway knows its own"
 
 
 @given(

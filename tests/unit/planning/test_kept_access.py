@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from searchops.adapters.tokens import CellKeySigner
 from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity, RegisterState, TokenGrant
+from searchops.api.shared import SliceAddress
 from searchops.planning.kept_access import role_of
 from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest, token_claims
@@ -31,6 +32,7 @@ REVOCABLE = replace(case.SETTINGS, revocable=True)
 IDENTITY = CellIdentity("prod", "eu-1", "cluster-1")
 SEARCH, INDEX = case.make_tenant().spec.access
 OTHER_KEY = "n" * 40
+GATEWAY = "g" * 40
 
 
 def token(entry: AccessEntry, value: str = "") -> str:
@@ -127,6 +129,29 @@ def test_a_lost_register_is_filled_with_the_tokens_that_are_out_and_nothing_is_r
     assert plan(secrets, settings=REVOCABLE, register=there).actions == ()
     removed = {"access": case.ACCESS[:1]}
     assert plan(secrets, removed, settings=REVOCABLE, register=there).actions == (), "it is revoked when it is lifted"
+
+
+@pytest.mark.parametrize("key", [None, GATEWAY])
+def test_a_shared_tenants_tokens_are_signed_with_the_gateways_key_or_not_at_all(key: str | None) -> None:
+    live = replace(case.make_collection(case.dense(1)), slice=SliceAddress("Shared", "prod@shared-x-0", "slice-0001"))
+    tenant = case.make_tenant({"paused": True})
+    facts = case.make_facts(
+        live,
+        model=case.make_model(case.revision(1)),
+        secrets=held(SEARCH, INDEX, renew_at=format_time(case.NOW)),
+        gateway_key=key,
+    )
+    actions = plan_tenant(tenant, facts, case.SETTINGS, case.NOW).actions
+    if key is None:
+        assert actions == ()
+        return
+    digests = [
+        inputs_digest(entry, case.OWNER, case.make_cell(), case.SETTINGS, signing=key, tier="Shared")
+        for entry in (SEARCH, INDEX)
+    ]
+    assert actions == tuple(
+        WriteAccessSecret(entry, digest, "", "Shared") for entry, digest in zip((SEARCH, INDEX), digests, strict=True)
+    )
 
 
 @given(st.text(max_size=40) | st.binary(max_size=20).map(lambda raw: f"a.{raw.hex()}.c"))
