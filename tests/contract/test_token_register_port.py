@@ -103,7 +103,7 @@ async def test_a_register_of_somebody_else_is_neither_taken_nor_written(scope: S
     with pytest.raises(Terminal) as refused:
         await scope.tokens.prepare(scope.cell, scope.register, OWNER, 1)
     assert refused.value.reason == "Conflict"
-    assert await scope.read() == RegisterState(True, None, ())
+    assert await scope.read() == RegisterState(True, None, (), indexed=False)
 
 
 async def test_a_token_lives_as_long_as_its_entry(scope: Scope) -> None:

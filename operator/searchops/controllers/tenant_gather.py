@@ -343,7 +343,8 @@ class TenantGatherer:
         own = [entry for entry in tenant.spec.access if entry.role == "Search"]
         held = next((secrets[entry.secret_name] for entry in own if entry.secret_name in secrets), None)
         if current.slice is not None:
-            return await self._probe_gateway(owner, held)
+            others = (secrets[entry.secret_name] for entry in tenant.spec.access if entry.secret_name in secrets)
+            return await self._probe_gateway(owner, held or next(others, None))
         token = held.token if held is not None else ""
         if own and not token:
             return None
@@ -357,7 +358,10 @@ class TenantGatherer:
         return replace(probe, error=f"{probe.error}; asked with the token of Secret {owner.namespace}/{held.name}")
 
     async def _probe_gateway(self, owner: Owner, held: AccessSecretState | None) -> SearchProbe | None:
-        """The same at the gateway, which alone opens a shared collection; without a Search entry nobody is asked."""
+        """The same at the gateway, which alone opens a shared collection, with a token that its register holds.
+
+        One signed for this alone would be in no register. Who has no entry cannot search, and is not asked for.
+        """
         if held is None or not held.token:
             return None
         url, tenant = self._settings.gateway_url, f"{owner.namespace}.{owner.name}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CellState
     from searchops.api.v1alpha1.search_tenant import SearchTenant
-    from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantSettings
+    from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantPlan, TenantSettings
 else:
     from unit.planning import tenant_cases as case
 
@@ -88,6 +88,16 @@ class World:
         return theirs == ["prod", "shop", "acme"] and same
 
     # -- what a plan does ----------------------------------------------------------------------------------------
+
+    def follow(self, plan: TenantPlan) -> bool:
+        """Do what it says, and keep what its status foresees of a rebuild; whether that is new."""
+        self.apply(plan.actions)
+        before = self.tenant.status
+        if plan.status is None or plan.status.plan == before.plan:
+            return False
+        shown = before.model_copy(update={"plan": plan.status.plan})
+        self.tenant = self.tenant.model_copy(update={"status": shown})
+        return True
 
     def apply(self, actions: tuple[TenantAction, ...]) -> None:
         """Do it, and note what should not have been done."""

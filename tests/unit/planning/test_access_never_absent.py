@@ -20,6 +20,7 @@ from searchops.adapters.tokens import RIGHTS, CellKeySigner
 from searchops.api.v1alpha1.search_tenant import AccessEntry
 from searchops.planning.backup import BackupSettings, Candidate, Due
 from searchops.planning.backup_jobs import backup_order, prove_order
+from searchops.planning.clocks import CLOCK_SKEW
 from searchops.planning.last_snapshot import last_snapshot_due, last_snapshot_order
 from searchops.planning.reindex import CreateWorker, plan_reindex, renewed_claims
 from searchops.planning.schema import Owner
@@ -142,7 +143,7 @@ def test_of_every_proof_which_alone_may_manage_and_ends_soon(
         SIGNER.sign(case.registration(), claims)
     token = SIGNER.sign_manage(case.registration(), claims)
     read = jwt.decode(token, case.KEY, algorithms=["HS256"], options={"verify_exp": False})
-    assert (read["access"], read["exp"]) == ("m", int((now + rules.deadline * 2).timestamp()))
+    assert (read["access"], read["exp"]) == ("m", int((now + rules.deadline * 2 + CLOCK_SKEW).timestamp()))
 
 
 JSON = st.recursive(

@@ -58,7 +58,7 @@ def plan_of(
     tenant: SearchTenant | None = None,
 ) -> TenantPlan:
     facts = case.make_facts(*collections, model=model, holds=holds)
-    return plan_tenant(tenant or case.make_tenant(), facts, case.SETTINGS, case.NOW)
+    return case.plan_once_foreseen(tenant or case.make_tenant(), facts)
 
 
 def test_a_hold_says_since_when_how_many_and_what_to_do() -> None:

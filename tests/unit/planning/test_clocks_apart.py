@@ -76,8 +76,9 @@ def test_a_rebuild_is_not_filled_before_every_gateway_writes_both_sides(ahead: i
     pending = case.dense(2, at=NOW + ahead * MINUTES)
     live = case.make_collection(case.dense(1), pending=pending)
     facts = case.make_facts(live, model=case.make_model(case.revision(2)))
+    tenant = case.foreseen(case.make_tenant(), facts)
     for seen, begins in ((0.0, False), (29.0, False), (30.0, True)):
-        plan = plan_tenant(case.make_tenant(), replace(facts, seen_for={KEY_PENDING: seen}), SKEWED, NOW)
+        plan = plan_tenant(tenant, replace(facts, seen_for={KEY_PENDING: seen}), SKEWED, NOW)
         assert any(isinstance(action, CreateReindexJob) for action in plan.actions) is begins
         assert plan.requeue_after is not None and 0 < plan.requeue_after <= 30
 

@@ -87,7 +87,7 @@ def test_a_new_generation_says_where_the_points_stand_and_opens_that_alone(
         "kind": "reindex",
         "tenant": "shops/acme",
         "strategy": "BlueGreen",
-        "cell": {"url": "http://cell:6333", "others": [], "grpcPort": 6334, "caCert": None},
+        "cell": {"url": "http://cell:6333", "others": [], "grpcPort": 6334, "caCert": None, "name": "eu-1"},
         "sourceCollection": f"{ALIAS}@g1" if source is None else source.collection,
         "sourceSlice": told(source),
         "sourceUri": None,
