@@ -21,11 +21,13 @@ from searchops.runtime.errors import NotReady, Transient
 from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tests.contract.wire import Wire
+    from tests.unit.controllers import test_cell_room_rounds as rounds
 else:
     from contract.wire import Wire
+    from unit.controllers import test_cell_room_rounds as rounds
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,12 +44,15 @@ class Scene:
         self.wire = wire
         self.cell = CellRegistration("eu-1", {}, (f"http://127.0.0.1:{wire.port}",), None, 1000, api_key=KEY)
         self.told: list[tuple[str, str]] = []
+        self.listen: Callable[[str, str], object] = lambda cell, said: None
         ticks = itertools.count(0, 10)
-        self.cells = QdrantCells(
-            timeout=1.0, now=lambda: float(next(ticks)), full=lambda cell, said: self.told.append((cell, said))
-        )
+        self.cells = QdrantCells(timeout=1.0, now=lambda: float(next(ticks)), full=self._full)
         self.room = QdrantRoom(self.cells)
         self.name = f"prod.shop.t{uuid.uuid4().hex[:8]}@g1"
+
+    def _full(self, cell: str, said: str) -> None:
+        self.told.append((cell, said))
+        self.listen(cell, said)
 
     async def create(self) -> None:
         design = CollectionDesign(self.name, (("d-one", 4),), ("lex-01234567",), (), 1, 1, STRICT, OWNER)
@@ -191,3 +196,35 @@ async def test_where_the_metrics_cannot_be_read_the_write_alone_tells(scene: Sce
     await scene.cells.claim(scene.cell, OURS)
     await scene.double.inject({"method": "GET", "path": "/metrics", "status": 403})
     assert await scene.room.try_room(scene.cell, OURS) is True
+
+
+class Held(rounds.Scene):
+    """The holds of the operator over a real wire, with a clock of the test's own."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self.scene = scene
+        self.registered = {"eu-1": scene.cell}
+        scene.listen = self.rooms.full
+
+    async def try_room(self, cell: CellRegistration, identity: CellIdentity) -> bool | None:
+        self.tried.append((cell.name, identity))
+        return await self.scene.room.try_room(cell, identity)
+
+
+async def test_a_cell_is_held_from_its_first_refusal_until_it_takes_a_write_again(scene: Scene) -> None:
+    held = Held(scene)
+    await scene.double.fill()
+    for _ in range(3):
+        with pytest.raises(NotReady):
+            await scene.create()
+    assert [reason for _, reason, _, _ in held.events] == ["CellFull"]
+    await held.later(minutes=1)
+    assert (len(held.tried), set(await held.rooms.holds())) == (1, {"eu-1"})
+    await scene.double.clear_faults()
+    await held.later(seconds=30)
+    assert (len(held.tried), set(await held.rooms.holds())) == (1, {"eu-1"}), "it is asked in its turn"
+    await held.later(minutes=2)
+    assert (len(held.tried), dict(await held.rooms.holds())) == (2, {})
+    assert [reason for _, reason, _, _ in held.events] == ["CellFull", "CellHasRoom"]
+    await scene.create()

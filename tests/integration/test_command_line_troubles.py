@@ -295,7 +295,7 @@ async def test_a_cell_that_is_held_and_a_rotation_that_waits_are_in_the_status(t
     await keep(terminal, "searchops-cell-eu-1", data)
     try:
         _, output = await terminal("status")
-        assert f"out of disk or memory since {case.STAMP}" in " ".join(output.split())
+        assert f"cell eu-1 is out of disk or memory since {case.STAMP}, with 3 tenants on it" in output
         assert f"key of cell eu-1: Resigning, 2 of 3 tokens; {waiting}" in output
         _, output = await terminal("status", "-o", "json")
         document = json.loads(output)

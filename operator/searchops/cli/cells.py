@@ -13,7 +13,7 @@ from rich.table import Table
 
 from searchops.api.room import CellHold
 from searchops.controllers.cell_watch import REPORT_KEY, REPORT_MAP
-from searchops.planning.cell_room import ROOM_KEY, ROOM_MAP
+from searchops.planning.cell_room import ROOM_KEY, ROOM_MAP, held_message
 from searchops.planning.names import CELL_ANNOTATION
 
 if TYPE_CHECKING:
@@ -91,8 +91,13 @@ def cell_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
 def _notes(row: Mapping[str, Any]) -> str:
     notes = ["drained"] if row.get("draining") else []
     if row.get("fullSince"):
-        notes.append(f"out of disk or memory since {row['fullSince']}")
+        notes.append("full")
     return ", ".join(notes)
+
+
+def hold_lines(holds: Mapping[str, CellHold]) -> list[str]:
+    """One line for each cell that is held, with what to do."""
+    return [held_message(cell, hold) for cell, hold in sorted(holds.items())]
 
 
 def orphan_lines(report: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -19,7 +19,7 @@ from rich.table import Table
 from searchops.adapters.artifacts import ArtifactStore
 from searchops.adapters.kube import object_path
 from searchops.adapters.kube_api import KubeApi, NotFound
-from searchops.cli.cells import cell_rows, cell_table, orphan_lines, read_holds, read_report, with_holds
+from searchops.cli.cells import cell_rows, cell_table, hold_lines, orphan_lines, read_holds, read_report, with_holds
 from searchops.cli.explain import condition, next_actions, reasons
 from searchops.cli.plan import behind, plan_lines
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
@@ -106,7 +106,7 @@ def status(
             console.print(cell_table(cells))
             console.print(_model_table(models))
             console.print(f"tenants ready: {ready} of {len(tenants)}")
-            for line in _rotation_lines(rotations):
+            for line in [*hold_lines(holds), *_rotation_lines(rotations)]:
                 console.print(line, markup=False)
         return 0 if ready == len(tenants) else EXIT_NOT_READY
 

@@ -13,7 +13,6 @@ from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.backup_report import with_backups
 from searchops.planning.binding_state import BindingContext, read_bindings, unreadable
 from searchops.planning.capabilities import lacking, oldest
-from searchops.planning.cell_room import full_finding, held_message
 from searchops.planning.conditions import Finding, no, unknown
 from searchops.planning.kept_access import plan_kept_access
 from searchops.planning.names import (
@@ -40,7 +39,6 @@ from searchops.planning.schema import (
 )
 from searchops.planning.tenant_access import plan_access
 from searchops.planning.tenant_adoption import adoptable_on, plan_adoption
-from searchops.planning.tenant_binding import plan_binding
 from searchops.planning.tenant_deletion import plan_deletion
 from searchops.planning.tenant_facts import (
     AddFinalizer,
@@ -56,14 +54,14 @@ from searchops.planning.tenant_facts import (
     TenantSettings,
 )
 from searchops.planning.tenant_reclaim import live_generation, named_sides, number_of, plan_reclaim, reclaimable
-from searchops.planning.tenant_report import CELL_RETRY_SECONDS, failed, held, placed, report, status_with, unready
+from searchops.planning.tenant_report import CELL_RETRY_SECONDS, failed, placed, report, status_with, unready
+from searchops.planning.tenant_room import held, plan_binding, waits_for_room
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.observed import CellState, CollectionState
     from searchops.api.retrieval import RetrievalProfile
-    from searchops.api.room import CellHold
     from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantSpec
 
 __all__ = ["cell_of", "failed", "held", "owner_of", "plan_tenant", "unsupported_fields"]
@@ -359,13 +357,6 @@ def _mine(facts: TenantFacts, owner: Owner) -> dict[int, CollectionState]:
     return {number: item for number, item in numbered.items() if number is not None}
 
 
-def _waits_for_room(tenant: SearchTenant, cell: CellState, hold: CellHold, now: datetime) -> TenantPlan:
-    """It stays with the cell that it was given: an answer that was lost may have made its collection there."""
-    message = held_message(cell.name, hold)
-    findings = (placed(cell), full_finding(cell.name, hold), no("Ready", TenantReason.CELL_FULL, message))
-    return TenantPlan((), status_with(tenant, findings, now, phase="Pending"), PLACEMENT_RETRY_SECONDS)
-
-
 def _provision(
     tenant: SearchTenant, facts: TenantFacts, owner: Owner, cell: CellState, profile: RetrievalProfile, now: datetime
 ) -> TenantPlan:
@@ -398,7 +389,7 @@ def _provision(
         return adopted
     hold = facts.holds.get(cell.name)
     if hold is not None:
-        return _waits_for_room(tenant, cell, hold, now)
+        return waits_for_room(tenant, cell, hold, now)
     taken = [generation_of(owner.alias, item.name) for item in facts.collections]
     number = 1 + max((n for n in taken if n is not None), default=0)
     side = side_of(owner.alias, number)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 from searchops.api.meta import format_time
 from searchops.api.v1alpha1.search_tenant import RebuildStatus, TenantReason
 from searchops.planning.binding_state import BindingStep
-from searchops.planning.cell_room import held_message
 from searchops.planning.conditions import Finding, holds, no
 from searchops.planning.names import (
     KEY_ADOPTED,
@@ -52,8 +51,6 @@ MAX_REBUILD_ATTEMPTS = 3
 REBUILD_POLL_SECONDS = 15.0
 ROOM_POLL_SECONDS = 60.0
 DEFAULT_SLICES = 2
-NEED_ROOM = (CreateCollection, AddVector, CreateReindexJob)
-"""What a cell without disk or memory would refuse, or fill further."""
 SHOWN_SECONDS = 1.0
 """Between the pass that writes what is foreseen and the one that starts it."""
 
@@ -93,18 +90,7 @@ def plan_rebuild(context: BindingContext, need: Need) -> BindingStep:
     if step is None:
         assert pending is not None, "a prepared side is named by pending"  # noqa: S101 - _prepare's result
         step = _fill(context, target, pending, aim[0], reason, blue_green=blue_green)
-    return replace(_where_there_is_room(context, step), plan=plan)
-
-
-def _where_there_is_room(context: BindingContext, step: BindingStep) -> BindingStep:
-    """Nothing that needs room begins on a held cell; what is made already stays, and a verified side is switched to."""
-    hold = context.facts.holds.get(context.cell.name)
-    if hold is None or not any(isinstance(action, NEED_ROOM) for action in step.actions):
-        return step
-    message = f"a rebuild waits, and the old side serves meanwhile: {held_message(context.cell.name, hold)}"
-    finding = no("ModelBound", TenantReason.CELL_FULL, message)
-    rebuild = step.rebuild or context.tenant.status.rebuild
-    return BindingStep((), (finding,), rebuild, context.previous_status(), ROOM_POLL_SECONDS)
+    return replace(step, plan=plan)
 
 
 def _not_yet(context: BindingContext, plan: PlanStatus, reason: str) -> BindingStep:

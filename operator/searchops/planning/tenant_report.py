@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
 from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenantStatus, TenantReason
-from searchops.planning.cell_room import full_finding, held_message
 from searchops.planning.conditions import Finding, find, no, stamp, unknown, yes
 from searchops.planning.quotas import room_finding, usage
 from searchops.planning.tenant_facts import TenantFacts, TenantPlan
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.observed import CellState, CollectionState
-    from searchops.api.room import CellHold
     from searchops.api.v1alpha1.search_tenant import PlanStatus, SearchTenant
     from searchops.planning.binding_state import BindingState
     from searchops.planning.schema import Owner
@@ -149,12 +147,3 @@ def failed(tenant: SearchTenant, reason: str, message: str, now: datetime) -> Se
     known = set(TenantReason)
     named = TenantReason(reason) if reason in known else TenantReason.CELL_UNREACHABLE
     return status_with(tenant, (no("Ready", named, f"{message} (seen at {format_time(now)})"),), now, phase="Degraded")
-
-
-def held(tenant: SearchTenant, cell: str, hold: CellHold, now: datetime) -> SearchTenantStatus:
-    """The status after a pass that a full cell ended: what serves is Ready as before."""
-    findings = [full_finding(cell, hold)]
-    ready = find(tenant.status.conditions, "Ready")
-    if ready is None or ready.status != "True":
-        findings.append(no("Ready", TenantReason.CELL_FULL, held_message(cell, hold)))
-    return status_with(tenant, findings, now, phase=tenant.status.phase or "Pending")

@@ -89,7 +89,6 @@ async def test_without_the_gateways_key_it_waits_and_a_new_key_signs_anew() -> N
 async def test_a_deleted_one_is_swept_and_the_name_is_free() -> None:
     world = await shared(deletionPolicy="Delete", undeleteWindow="1h")
     world.write_document(1)
-    assert world.raw is not None
     world.api.delete("searchtenants", Key("shop", "acme"))
     world.api.deliver()
     for _ in range(4):

@@ -211,10 +211,13 @@ class World:
             self.wrongs.append(f"{action}: nothing is put into or taken out of what was adopted")
 
     def _named(self, name: str) -> set[str | None]:
+        """Vectors that the collection's bindings name on it: another side's is another collection's."""
         metadata, found = self.collections[name].metadata, set()
+        own = names.side_alias(ALIAS, names.generation_of(ALIAS, name) or 1)
         for key in (names.KEY_BINDING, names.KEY_PENDING, names.KEY_PREVIOUS):
             if key in metadata and metadata[key] != "{":
-                found.add(Binding.from_metadata(metadata[key]).vector)
+                binding = Binding.from_metadata(metadata[key])
+                found |= {binding.vector} if binding.side in (None, own) else set()
         return found
 
 
