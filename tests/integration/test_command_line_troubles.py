@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.integration.test_command_line import NAMESPACE, Terminal, path_of
     from tests.unit.planning import tenant_cases as case
 
-    from searchops.api.v1alpha1.search_tenant import SearchTenantStatus
+    from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.tenant_facts import TenantFacts
     from searchops_sandbox.control_plane import ControlPlane
 else:

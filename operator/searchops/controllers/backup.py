@@ -17,7 +17,7 @@ from searchops.api.backup import BackupIndex, BackupRecord, index_uri, record_of
 from searchops.api.meta import API_VERSION, parse_time
 from searchops.api.observed import CellIdentity
 from searchops.api.tasks import ANSWER, BackupResult
-from searchops.api.v1alpha1.search_tenant import SearchTenantStatus
+from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
 from searchops.planning.backup import Candidate, finished_with, newest_runs, next_on_cell, wait_after
 from searchops.planning.backup_jobs import backup_order, job_annotations, prove_order
 from searchops.planning.backup_report import record_from_status

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from searchops.api.backup import BackupEntry, BackupProof, BackupRecord
 from searchops.api.meta import format_time, parse_time
-from searchops.api.v1alpha1.search_tenant import BackupStatus, ProofStatus, TenantReason
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.api.v1alpha1.search_tenant_status import BackupStatus, ProofStatus
 from searchops.planning.backup import backup_id, first_turn, newest_moment, offset_of, schedule_problem_of
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantStatus
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.backup import BackupSettings
     from searchops.planning.tenant_facts import TenantFacts, TenantPlan, TenantSettings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.retrieval import Binding
-from searchops.api.v1alpha1.search_tenant import BindingStatus, PlanStatus, PreviousStatus, RebuildStatus
+from searchops.api.v1alpha1.search_tenant_status import BindingStatus, PlanStatus, PreviousStatus, RebuildStatus
 from searchops.planning.clocks import seconds_left
 from searchops.planning.names import (
     KEY_BINDING,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searchops.api.v1alpha1.search_tenant import TenantReason, UsageStatus
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.api.v1alpha1.search_tenant_status import UsageStatus
 from searchops.planning.cell_room import full_finding
 from searchops.planning.conditions import Finding, no, yes
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING
 
-from searchops.api.v1alpha1.search_tenant import CostForecast
+from searchops.api.v1alpha1.search_tenant_status import CostForecast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

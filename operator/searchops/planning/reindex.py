@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.v1alpha1.reindex_job import ReindexJob, ReindexJobStatus
-    from searchops.api.v1alpha1.search_tenant import RebuildStatus
+    from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
 
 __all__ = [
     "AddFinalizer",

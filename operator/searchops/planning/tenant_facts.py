@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from searchops.api.room import CellHold
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.reindex_job import ReindexJob
-    from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenantStatus
+    from searchops.api.v1alpha1.search_tenant import AccessEntry
+    from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.backup import BackupSettings
     from searchops.planning.rebuild_rates import MeasuredRate
 

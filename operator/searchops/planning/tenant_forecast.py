@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from searchops.api.v1alpha1.search_tenant import PlanStatus, RoomStatus
+from searchops.api.v1alpha1.search_tenant_status import PlanStatus, RoomStatus
 from searchops.planning.conditions import clip
 from searchops.planning.names import KEY_ADOPTED, collection_name
 from searchops.planning.placement import MAPS_LIMIT_FOR_REBUILDS

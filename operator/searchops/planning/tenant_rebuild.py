@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from searchops.api.meta import format_time
-from searchops.api.v1alpha1.search_tenant import RebuildStatus, TenantReason
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
 from searchops.planning.binding_state import BindingStep
 from searchops.planning.conditions import Finding, holds, no
 from searchops.planning.names import (
@@ -43,7 +44,7 @@ from searchops.planning.tenant_forecast import foresee, room_message, shown_plan
 if TYPE_CHECKING:
     from searchops.api.observed import CollectionDesign, CollectionState
     from searchops.api.retrieval import Binding
-    from searchops.api.v1alpha1.search_tenant import PlanStatus
+    from searchops.api.v1alpha1.search_tenant_status import PlanStatus
     from searchops.planning.binding_state import BindingContext
     from searchops.planning.tenant_forecast import Need
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
-from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenantStatus, TenantReason
+from searchops.api.v1alpha1.search_tenant import TenantReason
+from searchops.api.v1alpha1.search_tenant_status import IsolationStatus, SearchTenantStatus
 from searchops.planning.conditions import Finding, find, no, stamp, unknown, yes
 from searchops.planning.quotas import room_finding, usage
 from searchops.planning.tenant_facts import TenantFacts, TenantPlan
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.observed import CellState, CollectionState
-    from searchops.api.v1alpha1.search_tenant import PlanStatus, SearchTenant
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.api.v1alpha1.search_tenant_status import PlanStatus
     from searchops.planning.binding_state import BindingState
     from searchops.planning.schema import Owner
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CellState
     from searchops.api.room import CellHold
-    from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantStatus
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.binding_state import BindingContext, BindingStep
 
 RETRY_SECONDS = 30.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus, WaveStatus
     from searchops.api.v1alpha1.reindex_job import ReindexJob
-    from searchops.api.v1alpha1.search_tenant import RebuildStatus
+    from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
 
 
 @dataclass(frozen=True, slots=True)

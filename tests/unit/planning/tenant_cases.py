@@ -19,12 +19,12 @@ from searchops.api.retrieval import BUILTIN_PROFILES, Binding
 from searchops.api.v1alpha1.embedding_model import EmbeddingModel
 from searchops.api.v1alpha1.embedding_model_status import RevisionStatus
 from searchops.api.v1alpha1.reindex_job import ReindexJob
-from searchops.api.v1alpha1.search_tenant import (
+from searchops.api.v1alpha1.search_tenant import SearchTenant
+from searchops.api.v1alpha1.search_tenant_status import (
     BindingStatus,
     IsolationStatus,
     PreviousStatus,
     RebuildStatus,
-    SearchTenant,
     SearchTenantStatus,
     UsageStatus,
 )

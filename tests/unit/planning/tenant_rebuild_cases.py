@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.meta import format_time
-from searchops.api.v1alpha1.search_tenant import RebuildStatus
+from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
 from searchops.planning.names import KEY_BINDING, KEY_PENDING, KEY_PREVIOUS, KEY_RELEASED_AT, reindex_job_name
 from searchops.planning.schema import schema_digest
 from searchops.planning.tenant_facts import PatchCollection

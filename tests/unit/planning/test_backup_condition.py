@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.backup import BackupProof, BackupRecord
-from searchops.api.v1alpha1.search_tenant import BackupStatus, ProofStatus
+from searchops.api.v1alpha1.search_tenant_status import BackupStatus, ProofStatus
 from searchops.planning.backup import BackupSettings, Candidate, Due
 from searchops.planning.backup_jobs import backup_order, job_annotations, prove_order, scratch_collection
 from searchops.planning.backup_report import backup_finding, record_from_status, with_backups

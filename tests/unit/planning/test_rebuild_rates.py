@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchops.api.v1alpha1.search_tenant import CostForecast
+from searchops.api.v1alpha1.search_tenant_status import CostForecast
 from searchops.planning.rebuild_rates import (
     GPU_LABEL,
     NO_PRICES,

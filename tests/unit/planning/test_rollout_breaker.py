@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchops.api.v1alpha1.reindex_job import ReindexJobStatus
-from searchops.api.v1alpha1.search_tenant import RebuildStatus
+from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
 from searchops.planning.model_facts import TenantFact
 from searchops.planning.reindex import CreateWorker, plan_reindex
 from searchops.planning.rollout import plan_model

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchops.api.v1alpha1.search_tenant import CostForecast, PlanStatus, RoomStatus
+from searchops.api.v1alpha1.search_tenant_status import CostForecast, PlanStatus, RoomStatus
 from searchops.planning.binding_state import BindingContext, BindingState
 from searchops.planning.rebuild_rates import GPU_LABEL, GpuPrices, MeasuredRate
 from searchops.planning.schema import schema_digest

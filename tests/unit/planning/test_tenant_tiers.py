@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from searchops.api.retrieval import lexical_vector, trigram_vector
 from searchops.api.shared import SliceAddress
-from searchops.api.v1alpha1.search_tenant import IsolationStatus, SearchTenant
+from searchops.api.v1alpha1.search_tenant_status import IsolationStatus
 from searchops.planning import tenant_facts as act
 from searchops.planning.schema import SHARED_STRICT, layout_of
 from searchops.planning.tenant_access import inputs_digest, token_claims
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.unit.planning import tenant_cases as case
 
     from searchops.api.observed import CollectionState, Tier
+    from searchops.api.v1alpha1.search_tenant import SearchTenant
 else:
     from unit.planning import tenant_cases as case
 
