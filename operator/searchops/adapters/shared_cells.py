@@ -10,20 +10,15 @@ in the cell's one slot for DDL.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchops.adapters.qdrant_shapes import same_owner
-from searchops.adapters.qdrant_shared import QdrantShared
+from searchops.adapters.shared_reads import SharedReads
 from searchops.adapters.shared_shelf import (
-    KEY_FLEET,
-    Found,
     Shelf,
-    as_collection,
     is_shared_name,
-    over_contents,
     over_survey,
     rewritten,
     shared_name,
@@ -40,32 +35,24 @@ from searchops.api.shared import (
     record_key,
     records_of,
 )
-from searchops.runtime.errors import NotReady, Terminal, Transient, describe
+from searchops.runtime.errors import Terminal, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from searchops.adapters.qdrant import QdrantCells
     from searchops.api.observed import (
-        CellContents,
         CellIdentity,
-        CellLoad,
         CellRegistration,
-        CellState,
         CollectionDesign,
-        CollectionState,
-        RecallSample,
-        SearchProbe,
         StrictMode,
     )
 
-SHELF_SECONDS = 1.0
-READS_AT_ONCE = 8
 KEY_UID = "searchops.dev/uid"
 KEY_GENERATION = "searchops.dev/generation"
 
 
-class SharedCells:
+class SharedCells(SharedReads):
     """Reads and writes of every cell, slices of shared collections among them.
 
     Args:
@@ -87,72 +74,10 @@ class SharedCells:
         made: Callable[[str], None] = lambda _cell: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cells = cells
-        self._points = QdrantShared(cells)
-        self._fleet = fleet
+        super().__init__(cells, fleet=fleet, now=now)
         self._tenants_each = tenants_each
         self._slice_key = slice_key
         self._made = made
-        self._now = now
-        self._shelves: dict[str, Shelf] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._doubts: dict[str, int] = {}
-        self._named: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {}
-        self._composed: dict[str, tuple[CellState, int, CellState]] = {}
-
-    # -- reads -------------------------------------------------------------------------------------------------
-
-    async def survey(self, cell: CellRegistration) -> CellState:
-        """As `QdrantCells.survey`, with slices; where a shared collection cannot be read the cell is not known."""
-        state = await self._cells.survey(cell)
-        if not state.reachable or not self._names(state):
-            return state
-        try:
-            shelf = await self._shelf(cell, state)
-        except (Transient, NotReady, Terminal) as error:
-            return replace(state, reachable=False, error=error.message)
-        kept = self._composed.get(cell.name)
-        if kept is not None and kept[0] is state and kept[1] == shelf.version:
-            return kept[2]
-        composed = over_survey(state, shelf)
-        self._composed[cell.name] = state, shelf.version, composed
-        return composed
-
-    async def contents(self, cell: CellRegistration) -> CellContents:
-        """As `QdrantCells.contents`, with slices."""
-        return over_contents(await self._cells.contents(cell), self._fleet)
-
-    async def load(self, cell: CellRegistration) -> CellLoad:
-        """As `QdrantCells.load`; points of slices are not in it."""
-        return await self._cells.load(cell)
-
-    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
-        """One collection or slice, or None."""
-        found = await self._find(cell, collection)
-        if found is None:
-            return await self._cells.describe(cell, collection)
-        points = await self._points.count_all(cell, found.address)
-        return as_collection(found, points)
-
-    async def count(
-        self, cell: CellRegistration, collection: str, *, lacking: str | None = None, missed: str | None = None
-    ) -> int:
-        """Exact number of live points of a collection or slice."""
-        found = await self._find(cell, collection)
-        if found is None:
-            return await self._cells.count(cell, collection, lacking=lacking, missed=missed)
-        return await self._points.count(cell, found.address, lacking=lacking, missed=missed)
-
-    async def recall(self, cell: CellRegistration, collection: str, vector: str) -> RecallSample:
-        """Approximate against exact search, within one slice where it is one."""
-        found = await self._find(cell, collection)
-        if found is None:
-            return await self._cells.recall(cell, collection, vector)
-        return await self._cells.recall(cell, found.address.collection, vector, within=found.address)
-
-    async def probe_search(self, cell: CellRegistration, alias: str, vector: str, token: str) -> SearchProbe:
-        """As `QdrantCells.probe_search`: it is the database's answer, which knows no name of a slice."""
-        return await self._cells.probe_search(cell, alias, vector, token)
 
     # -- writes ------------------------------------------------------------------------------------------------
 
@@ -273,64 +198,6 @@ class SharedCells:
 
     # -- within ------------------------------------------------------------------------------------------------
 
-    async def _shelf(self, cell: CellRegistration, state: CellState) -> Shelf:
-        """The cell's shared collections, read anew after a second; what is written meanwhile goes before."""
-        names = self._names(state)
-        async with self._locks.setdefault(cell.name, asyncio.Lock()):
-            shelf = self._shelves.get(cell.name)
-            fresh = shelf is not None and self._now() - shelf.read_at < SHELF_SECONDS
-            if shelf is not None and fresh and all(name in shelf.collections for name in names):
-                return shelf
-            began, at = (shelf.version if shelf is not None else 0), self._now()
-            doubts = self._doubts.get(cell.name, 0)
-            limit = asyncio.Semaphore(READS_AT_ONCE)
-
-            async def read(name: str) -> CollectionState | None:
-                async with limit:
-                    return await self._cells.describe(cell, name)
-
-            found = await asyncio.gather(*(read(name) for name in names))
-            shelf = self._shelves.setdefault(cell.name, Shelf(at, {}))
-            collections = {item.name: item for item in found if item is not None and self._is_ours(item)}
-            for name, version in shelf.touched.items():
-                if version > began:
-                    collections[name] = shelf.collections[name]
-            if collections != shelf.collections:
-                shelf.collections, shelf.version = collections, shelf.version + 1
-            sure = doubts == self._doubts.get(cell.name, 0)
-            shelf.read_at = at if sure else at - SHELF_SECONDS
-            return shelf
-
-    def _names(self, state: CellState) -> tuple[str, ...]:
-        """The shared collections of a survey; worked out once for each, however many passes share it."""
-        known = self._named.get(state.name)
-        if known is None or known[0] is not state.collections:
-            names = sorted(name for name in state.collections if is_shared_name(self._fleet, name))
-            known = self._named[state.name] = state.collections, tuple(names)
-        return known[1]
-
-    def _is_ours(self, state: CollectionState) -> bool:
-        return state.metadata.get(KEY_FLEET) == self._fleet and KEY_SHARED in state.metadata
-
-    async def _current(self, cell: CellRegistration) -> Shelf:
-        """The shelf for a decision; raises where the cell's shared collections cannot be read."""
-        state = await self._cells.survey(cell)
-        if not state.reachable:
-            raise Transient(f"cell {cell.name} does not answer ({state.error}); nothing is decided on it")
-        return await self._shelf(cell, state)
-
-    async def _find(self, cell: CellRegistration, name: str) -> Found | None:
-        """The slice of this name; None where the name is a collection's, or nobody's."""
-        state = await self._cells.survey(cell)
-        if not state.reachable:
-            return None if name in state.collections else await self._find_anew(cell, name)
-        if name in state.collections or not self._names(state):
-            return None
-        return (await self._shelf(cell, state)).slices().get(name)
-
-    async def _find_anew(self, cell: CellRegistration, name: str) -> Found | None:
-        return (await self._current(cell)).slices().get(name)
-
     async def _room(self, cell: CellRegistration, uid: str, design: CollectionDesign) -> str:
         """A shared collection of this layout: where the tenant is already, else the first with room, else a new one."""
         shelf = await self._current(cell)
@@ -360,14 +227,6 @@ class SharedCells:
             if found.dense.get(vector) != dimension:
                 await self._cells.add_vector(cell, collection, vector, dimension)
                 await self._reread(cell, collection)
-
-    async def _reread(self, cell: CellRegistration, collection: str) -> CollectionState:
-        """The collection as it is now, onto the shelf."""
-        found = await self._cells.describe(cell, collection)
-        if found is None or not self._is_ours(found):
-            raise Transient(f"cell {cell.name}: {collection} is not there as a shared collection of this fleet")
-        self._shelves.setdefault(cell.name, Shelf(self._now(), {})).put(found)
-        return found
 
     async def _unname(self, cell: CellRegistration, alias: str, suffix: str) -> bool:
         """Take a name out of every record; whether one had it."""
