@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import random
-import secrets
 import signal
 import socket
 import time
@@ -15,29 +14,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.access_probes import AccessProbes
-from searchops.adapters.cell_room import QdrantRoom
 from searchops.adapters.directory import RegisteredDirectory
 from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStateMaps
 from searchops.adapters.kube_api import KubeApi
-from searchops.adapters.kube_gateway_secret import KubeGatewaySecret
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_namespaces import KubeNamespaceLabels
-from searchops.adapters.kube_secrets import KubeAccessSecrets
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.shared_cells import SharedCells
-from searchops.adapters.tokens import CellKeySigner
 from searchops.adapters.triton import TritonServers
-from searchops.controllers.cell_access import CellAccess
-from searchops.controllers.cell_room import TURN_SECONDS, CellRooms
+from searchops.controllers.cell_room import TURN_SECONDS
 from searchops.controllers.cell_sweep import CellSweep
 from searchops.controllers.cell_watch import CellWatch
-from searchops.controllers.gateway_credentials import GatewayCredentialKeeper
-from searchops.controllers.isolation_canary import IsolationCanary
 from searchops.controllers.job_sweep import JobSweep
 from searchops.controllers.model import status_of
 from searchops.controllers.namespace_protection import NamespaceProtection
 from searchops.controllers.tenant_lanes import limits_for
-from searchops.planning.gateway_credentials import CredentialSettings
 from searchops.planning.names import slice_key
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.dependency import Dependencies
@@ -59,7 +50,13 @@ from searchops.wiring.controllers import (
     make_controllers,
     make_kinds,
     make_last_snapshots,
-    tenant_settings,
+)
+from searchops.wiring.keepers import (
+    Ways,
+    make_cell_access,
+    make_cell_rooms,
+    make_gateway_credentials,
+    make_isolation_canary,
 )
 from searchops.wiring.watches import all_set, watch
 
@@ -75,7 +72,6 @@ logger = logging.getLogger(__name__)
 LEASE_NAME = "searchops-operator"
 GHOST_SECONDS = 1800.0
 JOB_SWEEP_SECONDS = 600.0
-GATEWAY_KEY_BYTES = 48
 FIRST_LOOK_SECONDS = 30.0
 """After the start: the first passes over all tenants have gone by then, and placements want the cells' numbers."""
 SHUTDOWN_SECONDS = 8.0
@@ -113,10 +109,11 @@ class Operator:
         self._elector = LeaderElector(KubeLease(api, settings.namespace, LEASE_NAME), identity)
         self._kinds = make_kinds(self._objects, bucket, redactor, self._telemetry)
         self._probes = AccessProbes()
-        self._access = self._cell_access()
-        self._canary = self._isolation_canary()
-        self._gateway = self._gateway_credentials()
-        self._rooms = self._cell_rooms()
+        ways = self._ways()
+        self._access = make_cell_access(ways)
+        self._canary = make_isolation_canary(ways)
+        self._gateway = make_gateway_credentials(ways, self._access)
+        self._rooms = make_cell_rooms(ways)
         self._sources = [kind.source for kind in self._kinds.all]
         self._barrier = Barrier(self._sources)
         self._stop = asyncio.Event()
@@ -127,65 +124,23 @@ class Operator:
         self._keeper = make_backup_keeper(parts, self._kinds)
         self._snapshots = make_last_snapshots(parts)
 
-    def _cell_access(self) -> CellAccess:
-        return CellAccess(
-            settings=tenant_settings(self._settings),
-            directory=self._directory,
-            cells=self._cells,
-            probe=self._probes,
-            state=KubeStateMaps(self._api, self._settings.namespace),
-            tenants=self._kinds.tenants.cache,
-            wake=self._kinds.tenants.queue.add,
-            metrics=self._telemetry.domain,
-            clock=_now,
-        )
-
-    def _gateway_credentials(self) -> GatewayCredentialKeeper:
-        settings = self._settings
-        return GatewayCredentialKeeper(
-            CredentialSettings(settings.fleet, settings.token_lifetime, settings.revocable_tokens),
-            secret=KubeGatewaySecret(self._api, settings.namespace, settings.gateway_secret),
-            directory=self._directory,
-            cells=self._cells,
-            objects=self._objects,
-            keys=self._access,
-            signer=CellKeySigner(),
-            tenants=self._kinds.tenants.cache,
-            wake=self._kinds.tenants.queue.add,
-            clock=_now,
-            new_key=lambda: secrets.token_urlsafe(GATEWAY_KEY_BYTES),
-            protect=self._protect,
-        )
-
     def _shared_made(self, _cell: str) -> None:
         self._gateway.changed()
 
-    def _isolation_canary(self) -> IsolationCanary:
-        return IsolationCanary(
-            period=self._settings.isolation_canary_minutes * 60,
-            gateway_url=self._settings.gateway_url,
+    def _ways(self) -> Ways:
+        return Ways(
+            settings=self._settings,
+            api=self._api,
             directory=self._directory,
-            secrets=KubeAccessSecrets(self._api),
-            trials=self._probes,
-            tenants=self._kinds.tenants.cache,
-            wake=self._kinds.tenants.queue.add,
-            events=self._events,
-            metrics=self._telemetry.domain,
-        )
-
-    def _cell_rooms(self) -> CellRooms:
-        return CellRooms(
-            fleet=self._settings.fleet,
-            namespace=self._settings.namespace,
-            directory=self._directory,
-            probe=QdrantRoom(self._raw_cells),
+            raw_cells=self._raw_cells,
+            cells=self._cells,
             objects=self._objects,
-            state=KubeStateMaps(self._api, self._settings.namespace),
-            tenants=self._kinds.tenants.cache,
-            wake=lambda key: self._kinds.tenants.queue.add(key, Priority.RESYNC),
+            probes=self._probes,
+            tenants=self._kinds.tenants,
             events=self._events,
-            metrics=self._telemetry.domain,
+            telemetry=self._telemetry,
             clock=_now,
+            protect=self._protect,
         )
 
     def _parts(self) -> Parts:
