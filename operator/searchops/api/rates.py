@@ -7,7 +7,7 @@ shard, never below the largest batch, and its rates are lifted during a rebuild,
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -28,6 +28,10 @@ class MerchantRates(ApiModel):
     searches_per_minute: Annotated[int, Field(ge=0)] = 0
     writes_per_minute: Annotated[int, Field(ge=0)] = 0
     max_points: Annotated[int, Field(ge=0)] = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        """What the gateway shows; the bound on products only where it is the gateway's."""
+        return self.model_dump(by_alias=True, mode="json", exclude=None if self.max_points else {"max_points"})
 
     def to_metadata(self) -> str:
         """The one flat value of the metadata key, canonical so that equal rates are equal strings."""
