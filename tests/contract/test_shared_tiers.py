@@ -215,3 +215,47 @@ async def test_another_fleets_shared_collections_are_not_looked_into(scene: Shar
     assert await scene.ports.describe(scene.cell, name) is None
     state = await scene.ports.survey(scene.cell)
     assert (state.shared, name in state.collections) == (frozenset(), False)
+
+
+async def test_an_alias_to_a_shared_collection_is_seen_as_what_it_is(scene: SharedScene) -> None:
+    """A token of a cell's key for that name would read everybody: no record makes it a name of the tenant's."""
+    name = await scene.provision("acme")
+    (collection,) = await scene.shared()
+    alias = models.CreateAlias(collection_name=collection, alias_name=scene.alias("acme"))
+    await scene.admin.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    assert (await scene.aliases())[scene.alias("acme")] == collection
+    assert (await scene.ports.contents(scene.cell)).aliases[scene.alias("acme")] == collection
+    removed = models.DeleteAlias(alias_name=scene.alias("acme"))
+    await scene.admin.update_collection_aliases([models.DeleteAliasOperation(delete_alias=removed)])
+    assert (await scene.aliases())[scene.alias("acme")] == name
+
+
+async def test_the_index_that_tells_tenants_apart_is_missed_and_made_again(scene: SharedScene) -> None:
+    name = await scene.provision("acme")
+    (collection,) = await scene.shared()
+    await scene.admin.delete_payload_index(collection, TENANT_KEY)
+    assert dict((await scene.seen(name)).indexes) == {}
+    await scene.ports.create_index(scene.cell, name, "_deleted", "integer")
+    assert dict((await scene.seen(name)).indexes) == {"_deleted": "integer"}
+    assert TENANT_KEY in (await scene.admin.get_collection(collection)).payload_schema
+
+
+async def test_a_slice_whose_shard_went_first_is_seen_empty_and_goes(scene: SharedScene) -> None:
+    name = await scene.provision("acme")
+    await scene.write(name)
+    address = await scene.address(name)
+    if scene.tier == "ShardKey":
+        await scene.admin.delete_shard_key(address.collection, address.key)
+    else:
+        await scene.admin.delete(address.collection, models.FilterSelector(filter=models.Filter()))
+    assert (await scene.seen(name)).points == 0
+    await scene.ports.drop_collection(scene.cell, name)
+    assert await scene.ports.describe(scene.cell, name) is None
+
+
+async def test_a_generation_that_comes_again_is_not_the_former_slice(scene: SharedScene) -> None:
+    first = await scene.address(await scene.provision("acme"))
+    await scene.ports.drop_collection(scene.cell, scene.design("acme").name)
+    later = tuple({**dict(scene.design("acme").metadata), "searchops.dev/binding": '{"since": "later"}'}.items())
+    second = await scene.address(await scene.provision("acme", metadata=later))
+    assert second.key != first.key

@@ -109,4 +109,5 @@ def _state(found: Mapping[str, Any]) -> AccessSecretState:
         tenant=annotations.get(TENANT, ""),
         token_id=annotations.get(TOKEN_ID, ""),
         key_id=annotations.get(KEY_ID, ""),
+        addressed="url" in (found.get("data") or {}),
     )

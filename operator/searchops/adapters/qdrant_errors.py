@@ -27,6 +27,10 @@ class Missing(NotReady):
         super().__init__("NotFound", message)
 
 
+class NoShardKey(Missing):
+    """400 that says that a shard key is not there."""
+
+
 class Taken(NotReady):
     """409, or 400 that says that the name exists."""
 
@@ -82,6 +86,8 @@ def _from_status(cell: str, what: str, error: UnexpectedResponse, refused: str) 
     if status == 400 and NO_CLUSTER in body:
         seen = f"cell {cell} is not in cluster mode, which {what} needs"
         return NotReady("NotSupported", describe(seen, next_step="Start it with cluster.enabled, or use Shared."), 60.0)
+    if status in (400, 404) and "Shard key" in body and "not found" in body:
+        return NoShardKey(said)
     if status == 409 or (status == 400 and "already exists" in body):
         return Taken(said)
     if status in (401, 403):

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from searchops.adapters.cell_requests import ask, path_of
 from searchops.adapters.cell_surveys import Effect
-from searchops.adapters.qdrant_errors import translated
+from searchops.adapters.qdrant_errors import NoShardKey, translated
 from searchops.adapters.qdrant_shapes import new_collection
 from searchops.api.retrieval import DELETED_KEY, MISSED_KEY
 from searchops.api.shared import KEY_LAYOUT, KEY_SHARED, TENANT_KEY
@@ -147,8 +147,13 @@ class QdrantShared:
 
     async def _count(self, cell: CellRegistration, address: SliceAddress, wanted: models.Filter) -> int:
         client = self._cells.connection(cell).client
-        async with translated(cell.name, f"count slice {address.key} in {address.collection}"):
-            answer = await client.count(address.collection, wanted, exact=True, shard_key_selector=address.shard_key)
+        try:
+            async with translated(cell.name, f"count slice {address.key} in {address.collection}"):
+                answer = await client.count(
+                    address.collection, wanted, exact=True, shard_key_selector=address.shard_key
+                )
+        except NoShardKey:
+            return 0  # dropped with its points, and the record that names it goes next
         return answer.count
 
     async def _shard_keys(self, cell: CellRegistration, collection: str) -> frozenset[str]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
 
 KEY_UID = "searchops.dev/uid"
+KEY_BINDING = "searchops.dev/binding"
 KEY_GENERATION = "searchops.dev/generation"
 
 
@@ -59,7 +60,7 @@ class SharedCells(SharedReads):
         cells: the cells themselves.
         fleet: whose shared collections are looked into.
         tenants_each: most tenants of one shared collection.
-        slice_key: key of a new slice, from its owner's uid, alias and generation.
+        slice_key: key of a new slice, from its owner's uid, alias and generation, and the binding it is made with.
         made: told of a cell on which a shared collection was made.
         now: monotonic seconds.
     """
@@ -70,7 +71,7 @@ class SharedCells(SharedReads):
         *,
         fleet: str,
         tenants_each: int,
-        slice_key: Callable[[str, str, int], str],
+        slice_key: Callable[[str, str, int, str], str],
         made: Callable[[str], None] = lambda _cell: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,7 +101,7 @@ class SharedCells(SharedReads):
             return
         uid, alias, generation = wanted[KEY_UID], split_alias(design.name.rsplit("@g", 1)[0])[0], _generation(wanted)
         collection = await self._room(cell, uid, design)
-        key, tier = self._slice_key(uid, alias, generation), design.tier
+        key, tier = self._slice_key(uid, alias, generation, wanted.get(KEY_BINDING, "")), design.tier
         if tier == "ShardKey":
             await self._points.add_shard_key(cell, collection, key, design.replicas)
         before = (await self._current(cell)).records(collection).get(uid)
@@ -112,6 +113,8 @@ class SharedCells(SharedReads):
     async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
         """Payload index; that of a slice is one of its collection, which all its tenants have."""
         found = await self._find(cell, collection)
+        if found is not None:
+            await self._points.index_tenants(cell, found.address.collection)
         await self._cells.create_index(cell, collection if found is None else found.address.collection, field, kind)
         if found is not None:
             await self._reread(cell, found.address.collection)

@@ -123,7 +123,7 @@ class SharedReads:
         async with self._locks.setdefault(cell.name, asyncio.Lock()):
             shelf = self._shelves.get(cell.name)
             fresh = shelf is not None and self._now() - shelf.read_at < SHELF_SECONDS
-            if shelf is not None and fresh and all(name in shelf.collections for name in names):
+            if shelf is not None and fresh and all(name in shelf.collections or name in shelf.names for name in names):
                 return shelf
             began, at = (shelf.version if shelf is not None else 0), self._now()
             doubts = self._doubts.get(cell.name, 0)
@@ -142,6 +142,7 @@ class SharedReads:
             if collections != shelf.collections:
                 shelf.collections, shelf.version = collections, shelf.version + 1
             sure = doubts == self._doubts.get(cell.name, 0)
+            shelf.names = names
             shelf.read_at = at if sure else at - SHELF_SECONDS
             return shelf
 

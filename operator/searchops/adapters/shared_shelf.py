@@ -75,11 +75,13 @@ class Shelf:
 
     Attributes:
         read_at: monotonic seconds.
+        names: that were read, also of those that turned out to be somebody else's.
         version: grows with every change.
     """
 
     read_at: float
     collections: dict[str, CollectionState]
+    names: tuple[str, ...] = ()
     version: int = 0
     touched: dict[str, int] = field(default_factory=dict)
     _found: tuple[int, dict[str, Found]] | None = None
@@ -129,15 +131,19 @@ def slices_of(collections: Iterable[CollectionState]) -> list[Found]:
 
 
 def as_collection(found: Found, points: int) -> CollectionState:
-    """A slice as a collection of its own would look."""
+    """A slice as a collection of its own would look.
+
+    Without the index that tells tenants apart none of its indexes counts as there: making one makes that one first.
+    """
     shared = found.shared
+    told_apart = shared.indexes.get(TENANT_KEY) == "keyword"
     dense = {name: size for name, size in shared.dense.items() if found.slice.vectors.get(name) == size}
     return replace(
         shared,
         name=found.name,
         points=points,
         dense=dense,
-        indexes={name: kind for name, kind in shared.indexes.items() if name != TENANT_KEY},
+        indexes={name: kind for name, kind in shared.indexes.items() if name != TENANT_KEY and told_apart},
         metadata=dict(found.slice.metadata),
         indexed_vectors=None,
         slice=found.address,
@@ -188,12 +194,16 @@ def names_of(collections: Iterable[CollectionState]) -> dict[str, str]:
 
 
 def over_survey(state: CellState, shelf: Shelf) -> CellState:
-    """A survey with the slices in it; a name in a record goes before an alias of that name."""
+    """A survey with the slices in it; a name in a record goes before an alias of that name.
+
+    But for an alias that points to a shared collection, which nobody of us makes: it stays to be seen as a conflict.
+    """
     slices = shelf.slices()
+    wrong = {alias: target for alias, target in state.aliases.items() if target in shelf.collections}
     return replace(
         state,
         collections=state.collections | slices.keys(),
-        aliases={**state.aliases, **names_of(shelf.collections.values())},
+        aliases={**state.aliases, **names_of(shelf.collections.values()), **wrong},
         shared=frozenset(shelf.collections),
         slices=len(slices.keys() - state.collections),
     )
@@ -223,4 +233,5 @@ def over_contents(contents: CellContents, fleet: str) -> CellContents:
             slice=found.address,
             layout=whole.metadata.get(KEY_LAYOUT, ""),
         )
-    return replace(contents, collections=outlines, aliases={**contents.aliases, **names_of(states)})
+    wrong = {alias: target for alias, target in contents.aliases.items() if target in shared}
+    return replace(contents, collections=outlines, aliases={**contents.aliases, **names_of(states), **wrong})

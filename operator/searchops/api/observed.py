@@ -253,10 +253,15 @@ class RecallSample:
 
 @dataclass(frozen=True, slots=True)
 class SearchProbe:
-    """The answer to a real query through the alias with a tenant's own token."""
+    """The answer to a real query through the alias with a tenant's own token.
+
+    Attributes:
+        silent: nothing was answered that says yes or no.
+    """
 
     ok: bool
     error: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +269,7 @@ class AccessSecretState:
     """A Secret under the name of an access entry.
 
     Attributes:
+        addressed: whether it tells the database's address.
         tenant: name of the tenant that it was written for: where that one is gone, its successor takes the Secret over.
     """
 
@@ -276,6 +282,7 @@ class AccessSecretState:
     tenant: str = ""
     token_id: str = ""
     key_id: str = ""
+    addressed: bool = False
 
     def held_by(self, type_: str, uid: str, tenant: str) -> bool:
         """Whether it is this object's, or a former one's of its very name: the API server keeps one under a name."""

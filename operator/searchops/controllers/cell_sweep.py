@@ -112,8 +112,7 @@ class CellSweep:
     async def _sweep(self, cell: CellRegistration, state: CellState, cluster: str) -> int:
         pointed = set(state.aliases.values())
         ours = [name for name in sorted(state.collections - pointed) if name.startswith(f"{self._fleet}.")]
-        described = [await self._cells.describe(cell, name) for name in ours]
-        due = tombstones_due(self._fleet, tuple(item for item in described if item is not None), self._earliest())
+        due = tombstones_due(self._fleet, await self._described(cell, ours), self._earliest())
         dropped = begun = 0
         for collection in due:
             try:
@@ -132,6 +131,22 @@ class CellSweep:
                 )
         self._overdue(cell.name, len(due) - dropped)
         return dropped
+
+    async def _described(self, cell: CellRegistration, names: list[str]) -> tuple[CollectionState, ...]:
+        """Those that can be read: one that cannot keeps nobody else's from being swept."""
+        found = []
+        for name in names:
+            try:
+                item = await self._cells.describe(cell, name)
+            except ReconcileError as error:
+                logger.warning(
+                    "a collection was not read for the sweep",
+                    extra={"cell": cell.name, "collection": name, "error": str(error)},
+                )
+                continue
+            if item is not None:
+                found.append(item)
+        return tuple(found)
 
     async def _kept_elsewhere(self, cell: CellRegistration, collection: CollectionState) -> bool:
         """Whether its snapshot is stored; none is begun for a name that somebody has again."""

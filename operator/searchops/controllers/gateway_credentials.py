@@ -116,6 +116,8 @@ class GatewayCredentialKeeper:
 
     async def _round(self) -> None:
         held = await self._secret.read()
+        if held is not None and held.credentials.keys:
+            self._sign_with(held.credentials.keys[0])  # before any cell is asked: a silent one holds back no other
         cells = await self._surveyed()
         if held is None and not any(cell.shared for cell in cells.values()) and not self._wanted():
             return
@@ -134,10 +136,15 @@ class GatewayCredentialKeeper:
                 self._protect(token)
                 made[name] = CellCredential(token=token, collections=collections, register_name=register)
             await self._secret.write(GatewayCredentials(keys=plan.keys, cells=made), plan.notes)
-        if plan.keys[0] != self._key:
-            self._key = plan.keys[0]
-            for cached in self._shared():
-                self._wake(cached.key)
+        self._sign_with(plan.keys[0])
+
+    def _sign_with(self, key: str) -> None:
+        if key == self._key:
+            return
+        self._key = key
+        self._protect(key)
+        for cached in self._shared():
+            self._wake(cached.key)
 
     async def _surveyed(self) -> dict[str, CellState]:
         directory = self._directory.cells()

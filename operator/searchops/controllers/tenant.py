@@ -17,10 +17,12 @@ from searchops.controllers.tenant_backups import BackupFacts
 from searchops.controllers.tenant_gather import TenantGatherer, TenantPorts
 from searchops.controllers.tenant_lanes import Lanes
 from searchops.controllers.terminal import terminal_status
+from searchops.controllers.unreadable_tenant import to_let_go
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
 from searchops.planning.names import CELL_ANNOTATION, OWNER_UID_LABEL, tokens_collection
 from searchops.planning.tenant_access import key_id, renew_at, token_claims
+from searchops.planning.tenant_deletion import abandoned
 from searchops.runtime.errors import NotReady, Terminal, Transient
 from searchops.runtime.result import Result
 
@@ -127,7 +129,9 @@ class TenantController:
         try:
             tenant = self._tenants.typed(key)
         except ValidationError as error:
-            raise Terminal("InvalidSpec", f"the object does not parse: {_first(error)}") from error
+            tenant = to_let_go(cached.raw)
+            if tenant is None:
+                raise Terminal("InvalidSpec", f"the object does not parse: {_first(error)}") from error
         assert tenant is not None  # noqa: S101 - it was cached a line ago, and nothing awaited since
         try:
             plan = await self._first_pass(cached, tenant) or await self._pass(cached, tenant)
@@ -176,10 +180,13 @@ class TenantController:
         """
         reason = error.reason if isinstance(error, NotReady) else ""
         reason = reason if reason in set(TenantReason) else str(TenantReason.CELL_UNREACHABLE)
-        if reason == TenantReason.CELL_FULL and await self._say_full(cached, tenant):
+        deleting = tenant.metadata.deletion_timestamp is not None
+        if reason == TenantReason.CELL_FULL and not deleting and await self._say_full(cached, tenant):
             return
         ready = next((item for item in tenant.status.conditions if item.type == "Ready"), None)
-        if ready is not None and ready.status == "True":
+        if deleting:
+            reason = str(TenantReason.DELETING)
+        elif ready is not None and ready.status == "True":
             return
         current = ready is not None and ready.observed_generation == tenant.metadata.generation
         if ready is not None and current and ready.message.startswith(error.message[:80]):
@@ -218,7 +225,7 @@ class TenantController:
 
         A round that is expected to write takes the slot before it reads, so that what it waits for is not read twice.
         """
-        key, cell = cached.key, planner.cell_of(tenant)
+        key, cell = cached.key, None if abandoned(tenant) else planner.cell_of(tenant)
         if cell is not None and self._lanes.writes_first(key, cell, provisioned=tenant.status.collection is not None):
             async with self._lanes.writing(key, cell) as held:
                 held.judges = False
@@ -305,7 +312,8 @@ class TenantController:
                 async with irreversible(f"remove alias {alias}", self._lease_left):
                     await ddl.remove_alias(cell, alias)
             case act.PatchCollection(collection=collection, metadata=metadata, strict=strict):
-                await ddl.patch_metadata(cell, collection, dict(metadata), strict)
+                async with irreversible(f"patch {collection}", self._lease_left):
+                    await ddl.patch_metadata(cell, collection, dict(metadata), strict)
             case act.AddVector(collection=collection, vector=vector, dimension=dimension):
                 await ddl.add_vector(cell, collection, vector, dimension)
             case act.RemoveVector(collection=collection, vector=vector):

@@ -27,11 +27,12 @@ from searchops.planning.drift import as_read
 from searchops.planning.names import ACCESS_SECRET_TYPE, CELL_ANNOTATION, tokens_collection
 from searchops.planning.schema import Owner
 from searchops.planning.tenant_access import inputs_digest, key_id
-from searchops.runtime.errors import ReconcileError
+from searchops.runtime.errors import ReconcileError, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from searchops.api.observed import CellContents, CellRegistration, CollectionState
     from searchops.api.v1alpha1 import SearchTenant
@@ -52,6 +53,14 @@ FRESH_SECONDS = 30.0
 ASSUMED_LIFETIME = timedelta(days=1)
 
 
+def build_of(package: Path) -> str:
+    """Digest of a package's source: an image may be built anew without a new version."""
+    found = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        found.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
 class BulkReader(Protocol):
     """The bulk read of a cell."""
 
@@ -67,6 +76,7 @@ class FirstLook:
         bulk: reads of whole cells.
         state: keeps which operator has looked at every tenant whole.
         now: monotonic seconds.
+        build: of the code that runs; another one looks at every tenant whole first.
     """
 
     def __init__(
@@ -79,7 +89,9 @@ class FirstLook:
         tenants: ObjectCache[SearchTenant],
         clock: Callable[[], datetime],
         now: Callable[[], float] = time.monotonic,
+        build: str = "",
     ) -> None:
+        self._build = build
         self._bulk = bulk
         self._state = state
         self._ports = ports
@@ -122,6 +134,7 @@ class FirstLook:
 
         A cell whose Secret was changed meanwhile keeps no mark: its tenants were looked at in part with either.
         """
+        self._done(key)
         name = self._homes.pop(key, cell)
         found = self._ports.directory.cells().get(name or "")
         if self._waiting is None or name is None or found is None:
@@ -150,7 +163,7 @@ class FirstLook:
         """This version with these settings and this registration; a cell with a second key has none."""
         if cell.alt_api_key:
             return ""
-        parts = (__version__, repr(self._settings), *cell.urls, str(cell.grpc_port), cell.ca_cert or "")
+        parts = (__version__, self._build, repr(self._settings), *cell.urls, str(cell.grpc_port), cell.ca_cert or "")
         return hashlib.sha256("\0".join((*parts, key_id(cell.api_key))).encode()).hexdigest()
 
     async def _started(self) -> set[Key]:
@@ -158,6 +171,7 @@ class FirstLook:
         async with self._lock:
             if self._waiting is None:
                 self._marks = await self._kept()
+                await self._unmark()
                 there = [cached for cached in self._tenants if _claims(cached)]
                 self._homes = {cached.key: cached.annotations.get(CELL_ANNOTATION, "") for cached in there}
                 for key, name in self._homes.items():
@@ -168,6 +182,22 @@ class FirstLook:
                         self._unproved.pop(name, None)
                 self._waiting = {cached.key for cached in there}
             return self._waiting
+
+    async def _unmark(self) -> None:
+        """Take back marks that are not ours before anything is changed: who made them looked at what we now change.
+
+        Else a process with other settings that dies half-way would leave the mark of the one before it.
+        """
+        cells = self._ports.directory.cells()
+        kept = [name for name, mark in self._marks.items() if mark]
+        others = {name: "" for name in kept if name not in cells or not self._is_marked(cells[name])}
+        if not others:
+            return
+        try:
+            await self._state.write(MAP, others)
+        except ReconcileError as error:
+            raise Transient(f"who has looked at the tenants cannot be kept: {error}") from error
+        self._marks |= others
 
     async def _kept(self) -> dict[str, str]:
         try:

@@ -23,11 +23,13 @@ from searchops.planning.names import (
     KEY_FORMER_UID,
     alias_name,
     generation_of,
+    is_gateway_key,
     side_alias,
     tokens_collection,
 )
-from searchops.planning.tenant_access import signed_by_cell, token_claims
+from searchops.planning.tenant_access import token_claims
 from searchops.planning.tenant_adoption import adoption_of
+from searchops.planning.tenant_deletion import abandoned
 from searchops.runtime.key import Key
 
 if TYPE_CHECKING:
@@ -127,6 +129,8 @@ class TenantGatherer:
             own = Key(tenant.metadata.namespace, tenant.metadata.name)
             held = await self._held(tenant, states, reads)
             return replace(facts, cells=states, held=held, grants=self._grants.counted(own, states))
+        if abandoned(tenant):
+            return replace(facts, secrets=await self._secrets(tenant, None, reads))
         registration = directory.get(claimed)
         if registration is None and tenant.metadata.deletion_timestamp is not None:
             return replace(facts, secrets=await self._secrets(tenant, None, reads))
@@ -140,7 +144,7 @@ class TenantGatherer:
         register = await self._register(tenant, registration, state)
         secrets = await self._secrets(tenant, register, reads)
         own_secrets = (item for item in secrets.values() if _is_ours(tenant, item))
-        self._ports.keys.saw(own, claimed, [item.key_id for item in own_secrets if signed_by_cell(item.key_id)])
+        self._ports.keys.saw(own, claimed, [item.key_id for item in own_secrets if not is_gateway_key(item.key_id)])
         facts = replace(
             facts,
             secrets=secrets,
@@ -369,7 +373,8 @@ class TenantGatherer:
         if trial is Trial.OPENED:
             return SearchProbe(True)
         seen = "refuses it" if trial is Trial.REFUSED else "gave no answer that proves it"
-        return SearchProbe(False, f"the gateway at {url} {seen}; asked with the token of Secret {held.name}")
+        said = f"the gateway at {url} {seen}; asked with the token of Secret {held.name}"
+        return SearchProbe(False, said, silent=trial is Trial.UNKNOWN)
 
 
 def _is_ours(tenant: SearchTenant, secret: AccessSecretState) -> bool:

@@ -8,7 +8,7 @@ gateway has stays as it is: unknown is no reason to take anything away.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.meta import format_time, parse_time
@@ -19,11 +19,13 @@ from searchops.planning.tenant_access import key_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from searchops.api.observed import CellRegistration, CellState
 
 SUBJECT = "gateway"
+MOUNT_LAG = timedelta(minutes=10)
+"""How long a new key is only accepted: a mounted Secret reaches the gateway's Pods within about two minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +111,27 @@ def claimed(claims: Mapping[str, Any], fleet: str) -> tuple[tuple[str, ...], str
 def _keys(
     held: HeldCredentials, settings: CredentialSettings, now: datetime, new_key: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Keys, the newest first: an older one stays while a token may be out that it has signed."""
-    keys, since = held.credentials.keys, held.notes.keys_since
-    if not keys or (held.rotate and held.rotate != held.notes.rotated):
-        keys = (new_key, *keys)
-    dated = {key: since.get(key_id(key), format_time(now)) for key in keys}
-    kept = [keys[0]]
-    for newer, older in pairwise(keys):
-        if now < parse_time(dated[newer]) + settings.lifetime:
-            kept.append(older)
-    return tuple(kept), {key_id(key): dated[key] for key in kept}
+    """Keys, that which signs first. A new one is accepted before it signs, an old one as long as its tokens live."""
+    keys, since = list(held.credentials.keys), held.notes.keys_since
+    dates = {key: _time(since.get(key_id(key), ""), now) for key in keys}
+    if not keys:
+        keys, dates = [new_key], {new_key: now}
+    elif held.rotate and held.rotate != held.notes.rotated:
+        keys, dates = [*keys, new_key], {**dates, new_key: now}
+    newest = max(keys, key=lambda key: dates[key])
+    if dates[newest] > dates[keys[0]] and now >= dates[newest] + MOUNT_LAG:
+        keys = [newest, *(key for key in keys if key != newest)]
+        dates[newest] = now
+    signs = dates[keys[0]]
+    kept = [keys[0], *(key for key in keys[1:] if dates[key] > signs or now < signs + settings.lifetime)]
+    return tuple(kept), {key_id(key): format_time(dates[key]) for key in kept}
+
+
+def _time(text: str, otherwise: datetime) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError:
+        return otherwise
 
 
 def _wanted(cell: CellState, settings: CredentialSettings) -> tuple[tuple[str, ...], str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +29,7 @@ from searchops.planning.tenant_facts import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.observed import CellState, Tier
+    from searchops.api.observed import AccessSecretState, CellState, Tier
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
@@ -46,7 +48,16 @@ def plan_kept_access(
     tier: Tier,
 ) -> tuple[TenantAction, ...]:
     """What the tokens that were handed out need to stay valid; `tier` serves the tenant now, whatever it asks for."""
-    held = tuple(entry for entry in (_as_held(item, facts, owner) for item in tenant.spec.access) if entry is not None)
+    registration, signing = cell.registration, facts.signing
+    known = (
+        registration.api_key,
+        registration.alt_api_key,
+        signing.api_key if signing else "",
+        facts.gateway_key or "",
+    )
+    keys = tuple(key for key in known if key)
+    items = (_as_held(item, facts, owner, keys) for item in tenant.spec.access)
+    held = tuple(entry for entry in items if entry is not None)
     spec = tenant.spec.model_copy(update={"access": held})
     names = {entry.secret_name for entry in held}
     kept = replace(facts, secrets={name: item for name, item in facts.secrets.items() if name in names})
@@ -55,10 +66,13 @@ def plan_kept_access(
     return tuple(action for action in actions if isinstance(action, KEEPS))
 
 
-def role_of(token: str) -> Literal["Search", "Index"] | None:
-    """For which role a token was signed, by what it may do; None where that cannot be told."""
+def role_of(token: str, keys: tuple[str, ...]) -> Literal["Search", "Index"] | None:
+    """For which role a token was signed, by what it may do; None where none of the keys has signed it.
+
+    The Secret stands in the tenant's namespace: what is in it may be anybody's, and rights are renewed by it.
+    """
     parts = token.split(".")
-    if len(parts) != 3:
+    if len(parts) != 3 or not any(_signed(parts, key) for key in keys):
         return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
@@ -70,10 +84,24 @@ def role_of(token: str) -> Literal["Search", "Index"] | None:
     return "Index" if rights == {"prw"} else None
 
 
-def _as_held(entry: AccessEntry, facts: TenantFacts, owner: Owner) -> AccessEntry | None:
+def _signed(parts: list[str], key: str) -> bool:
+    made = hmac.new(key.encode(), f"{parts[0]}.{parts[1]}".encode(), hashlib.sha256).digest()
+    return hmac.compare_digest(base64.urlsafe_b64encode(made).rstrip(b"="), parts[2].encode())
+
+
+def _as_held(entry: AccessEntry, facts: TenantFacts, owner: Owner, keys: tuple[str, ...]) -> AccessEntry | None:
     """The entry as its Secret has it; None where there is none of ours, or what it allows cannot be told."""
     found = facts.secrets.get(entry.secret_name)
     if found is None or (found.type, found.owner_uid) != (ACCESS_SECRET_TYPE, owner.uid):
         return None
-    role = role_of(found.token)
-    return None if role is None else entry.model_copy(update={"role": role})
+    role = role_of(found.token, keys)
+    if role is None:
+        return None
+    direct = True if role == "Index" and found.addressed else None
+    return entry.model_copy(update={"role": role, "direct": direct, "name": _entry_of(found, owner) or entry.name})
+
+
+def _entry_of(found: AccessSecretState, owner: Owner) -> str:
+    """The name under which the register holds the Secret's token; empty where it names none of this tenant's."""
+    parts = found.token_id.split("/")
+    return parts[1] if len(parts) > 2 and parts[0] == owner.uid else ""

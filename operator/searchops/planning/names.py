@@ -25,6 +25,8 @@ OWNER_UID_LABEL = "searchops.dev/owner-uid"
 OWNER_NAME_ANNOTATION = "searchops.dev/owner-name"
 OWNER_NAMESPACE_ANNOTATION = "searchops.dev/owner-namespace"
 TASK_LABEL = "searchops.dev/task"
+GATEWAY_KEY = "gateway-"
+"""Prefix of the id of a key that is the gateway's, and no cell's."""
 CELL_STATE_PREFIX = "searchops-cell-"
 ACCESS_SECRET_TYPE = "searchops.dev/access"  # noqa: S105 - a Secret's type, not a secret
 
@@ -69,9 +71,21 @@ def collection_name(alias: str, generation: int) -> str:
     return f"{alias}@g{generation}"
 
 
-def slice_key(uid: str, alias: str, generation: int) -> str:
-    """What tells the points of one generation of a tenant apart from all others in a shared collection."""
-    return short_hash(uid, alias, str(generation), length=16)
+def is_gateway_key(key_id: str) -> bool:
+    """Whether a key's id is of the gateway's own: it has no part in the rotation of a cell's key."""
+    return key_id.startswith(GATEWAY_KEY)
+
+
+def slice_key(uid: str, alias: str, generation: int, made: str) -> str:
+    """What tells the points of one generation of a tenant apart from all others in a shared collection.
+
+    Args:
+        uid: the tenant's.
+        alias: its public name.
+        generation: of the slice.
+        made: what the slice is made with, its moment among it: a number that comes again is not the former slice.
+    """
+    return short_hash(uid, alias, str(generation), made, length=16)
 
 
 def side_alias(alias: str, generation: int) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from searchops.api.meta import parse_time
 from searchops.api.shared import ENFORCED_BY_GATEWAY
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.planning.conditions import Finding, no, unknown, yes
-from searchops.planning.names import ACCESS_SECRET_TYPE, short_hash
+from searchops.planning.conditions import Finding, find, no, unknown, yes
+from searchops.planning.names import ACCESS_SECRET_TYPE, GATEWAY_KEY, short_hash
 from searchops.planning.schema import side_of
-from searchops.planning.tenant_facts import DeleteAccessSecret, TenantAction, WriteAccessSecret
+from searchops.planning.tenant_facts import DeleteAccessSecret, GrantTokens, TenantAction, WriteAccessSecret
 from searchops.planning.token_register import RegisterStep, plan_register, value_claim
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts, TenantSettings
-
-GATEWAY_KEY = "gateway-"
-"""Prefix of the id of a key that is the gateway's, and no cell's."""
 
 
 def token_claims(
@@ -72,11 +69,6 @@ def key_id(key: str, tier: Tier = "Collection") -> str:
     inner = hashlib.sha256(b"searchops access\0" + key.encode()).hexdigest()
     name = hashlib.sha256(f"key id\0{inner}".encode()).hexdigest()[:16]
     return name if tier == "Collection" else f"{GATEWAY_KEY}{name}"
-
-
-def signed_by_cell(key: str) -> bool:
-    """Whether a key's id is one of a cell's: the gateway's own has no part in the rotation of a cell's key."""
-    return not key.startswith(GATEWAY_KEY)
 
 
 def inputs_digest(
@@ -136,22 +128,22 @@ def plan_access(
     tier: Tier = "Collection",
 ) -> tuple[list[TenantAction], tuple[Finding, ...], dict[str, object]]:
     """Secrets to write or remove, the condition, and the fields of the status that follow; `tier` serves it now."""
-    register = plan_register(tenant, facts, owner, cell, now) if settings.revocable else RegisterStep()
+    register = plan_register(tenant, facts, owner, cell, now, tier=tier) if settings.revocable else RegisterStep()
     wanted = {entry.secret_name for entry in tenant.spec.access}
     status: dict[str, object] = {"access_secrets": tuple(sorted(wanted))}
     if register.conflict:
         return [], (no("AccessReady", TenantReason.CONFLICT, register.conflict),), status
-    if tier != "Collection" and facts.gateway_key is None and tenant.spec.access:
-        message = "the gateway's key is not read yet; no token is signed until it is"
-        return [], (unknown("AccessReady", TenantReason.WAITING, message),), status
-    actions: list[TenantAction] = list(register.actions)
+    withheld = tier != "Collection" and facts.gateway_key is None
+    actions: list[TenantAction] = [
+        action for action in register.actions if not (withheld and isinstance(action, GrantTokens))
+    ]
     conflicts = []
     for entry in tenant.spec.access:
         found = facts.secrets.get(entry.secret_name)
         digests = _digests(entry, owner, cell, settings, facts, tier)
         if found is not None and not found.held_by(ACCESS_SECRET_TYPE, owner.uid, owner.name):
             conflicts.append(f"{entry.secret_name} (type {found.type})")
-        elif (
+        elif not withheld and (
             found is None
             or found.inputs_digest not in digests
             or found.token_id != register.value(entry.name)
@@ -168,8 +160,19 @@ def plan_access(
             f"{owner.namespace}; it is never merged into; choose another secretName or remove that Secret"
         )
         return actions, (no("AccessReady", TenantReason.SECRET_CONFLICT, message),), status
+    if withheld and tenant.spec.access:
+        return actions, (_withheld(tenant),), status
     message = f"{len(wanted)} Secrets hold tokens on {owner.alias}{_direct(tenant)}"
     return actions, (yes("AccessReady", TenantReason.TOKENS_ISSUED, message),), status
+
+
+def _withheld(tenant: SearchTenant) -> Finding:
+    """Nothing is signed before the gateway's key is read, as after each start; what was handed out holds meanwhile."""
+    before = find(tenant.status.conditions, "AccessReady")
+    if before is not None and before.status == "True":
+        return Finding(before.type, before.status, TenantReason(before.reason), before.message)
+    message = "the gateway's key is not read yet; no token is signed until it is"
+    return unknown("AccessReady", TenantReason.WAITING, message)
 
 
 def direct_writers(tenant: SearchTenant) -> tuple[str, ...]:

@@ -52,14 +52,20 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 10.0
 
 
+def abandoned(tenant: SearchTenant) -> bool:
+    """Whether a person has given the tenant's data up: it is let go without a word to its cell."""
+    deleting = tenant.metadata.deletion_timestamp is not None
+    return deleting and tenant.metadata.annotations.get(ABANDON_ANNOTATION) == "true"
+
+
 def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: datetime) -> TenantPlan:
     """Let a tenant go without touching anything that is not its own."""
     if FINALIZER not in tenant.metadata.finalizers:
         return TenantPlan((), None)
     cell = facts.cell
-    abandoned = tenant.metadata.annotations.get(ABANDON_ANNOTATION) == "true"
+    given_up = abandoned(tenant)
     trouble = _trouble(facts, owner)
-    if trouble and cell is not None and not abandoned:
+    if trouble and cell is not None and not given_up:
         message = (
             f"deletion waits for cell {cell.name}, {trouble}; where it is gone for good, "
             f'remove its Secret or annotate the tenant with {ABANDON_ANNOTATION}: "true"'
@@ -79,10 +85,10 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
     if tenant.status.rebuild is not None:
         actions.append(DeleteReindexJob(tenant.status.rebuild.reindex_job))
     retain = tenant.spec.deletion_policy == "Retain" or tenant.spec.deletion_protection
-    if cell is not None and not trouble:
+    if cell is not None and not trouble and not given_up:
         actions += _on_cell(tenant, facts, owner, now, retain=retain)
     if not retain:
-        grants = facts.register.grants if facts.register is not None and not trouble else ()
+        grants = facts.register.grants if facts.register is not None and not trouble and not given_up else ()
         if grants:
             actions.append(RevokeTokens(tuple(sorted(grant.id for grant in grants))))
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
@@ -127,7 +133,9 @@ def _on_cell(
     for name, collection in sorted(mine.items()):
         if KEY_DELETED_AT in collection.metadata:
             continue
-        kept = retain or KEY_ADOPTED in collection.metadata
+        # Others' points are in a shared collection: no snapshot of it is this tenant's.
+        shared = tenant.spec.deletion_policy == "Snapshot" and collection.slice is not None
+        kept = retain or shared or KEY_ADOPTED in collection.metadata
         note = {KEY_DELETED_AT: format_time(now), KEY_POLICY: "Retain" if kept else tenant.spec.deletion_policy}
         if not kept:
             note[KEY_DROP_AFTER] = format_time(drop_after)

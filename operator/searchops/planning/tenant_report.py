@@ -46,7 +46,7 @@ def report(
     findings["Provisioned"] = yes("Provisioned", TenantReason.PROVISIONED, _standing(current, owner))
     findings.setdefault("SchemaInSync", yes("SchemaInSync", TenantReason.IN_SYNC, "declared fields are as they should"))
     findings["QuotaOK"] = room_finding(tenant, current, cell.name, facts.holds.get(cell.name))
-    findings["Searchable"] = _searchable(facts)
+    findings["Searchable"] = _searchable(tenant, facts, current)
     findings["BackupFresh"] = unknown("BackupFresh", TenantReason.NOT_CONFIGURED, "spec.backup is not set")
     if paused:
         message = "spec.paused: the binding is left as it is"
@@ -70,7 +70,9 @@ def report(
             "plan": foreseen,
         }
     )
-    requeue = None if findings["Searchable"].status == "True" or paused else CELL_RETRY_SECONDS
+    asked = findings["Searchable"]
+    requeue = None if asked.status == "True" or asked.reason == TenantReason.NOT_CONFIGURED else CELL_RETRY_SECONDS
+    requeue = None if paused else requeue
     return TenantPlan((), status, requeue)
 
 
@@ -84,6 +86,8 @@ def _ready(findings: dict[str, Finding], *, paused: bool) -> Finding:
     for kind in ("Isolated", "Provisioned", "AccessReady", "SchemaInSync", "ModelBound", "Searchable"):
         finding = findings.get(kind)
         if finding is None or finding.status == "True":
+            continue
+        if kind == "Searchable" and finding.reason == TenantReason.NOT_CONFIGURED:
             continue
         lexical = kind == "ModelBound" and finding.reason == TenantReason.NO_ACTIVE_REVISION
         if not lexical and not (paused and kind == "ModelBound"):
@@ -108,7 +112,13 @@ def placed(cell: CellState) -> Finding:
     return yes("Placed", TenantReason.PLACED, f"on cell {cell.name}")
 
 
-def _searchable(facts: TenantFacts) -> Finding:
+def _searchable(tenant: SearchTenant, facts: TenantFacts, current: CollectionState) -> Finding:
+    if current.slice is not None and not tenant.spec.access:
+        message = "spec.access is empty: nobody may search, and the gateway is not asked with a token that nobody has"
+        return unknown("Searchable", TenantReason.NOT_CONFIGURED, message)
+    before = find(tenant.status.conditions, "Searchable")
+    if facts.probe is not None and facts.probe.silent and before is not None and before.status == "True":
+        return Finding("Searchable", before.status, TenantReason(before.reason), before.message)
     if facts.probe is None:
         return unknown("Searchable", TenantReason.WAITING, "no query was sent yet")
     if facts.probe.ok:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity, TokenGrant
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.planning.names import ACCESS_SECRET_TYPE, short_hash, tokens_collection
+from searchops.planning.names import ACCESS_SECRET_TYPE, is_gateway_key, short_hash, tokens_collection
 from searchops.planning.tenant_facts import (
     DeleteAccessSecret,
     EmitEvent,
@@ -27,7 +27,7 @@ from searchops.planning.tenant_facts import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.observed import AccessSecretState, CellState
+    from searchops.api.observed import AccessSecretState, CellState, Tier
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts
@@ -66,9 +66,12 @@ def value_claim(fleet: str, value: str) -> dict[str, object]:
 
 
 def plan_register(
-    tenant: SearchTenant, facts: TenantFacts, owner: Owner, cell: CellState, now: datetime
+    tenant: SearchTenant, facts: TenantFacts, owner: Owner, cell: CellState, now: datetime, *, tier: Tier = "Collection"
 ) -> RegisterStep:
-    """Points to write and to remove. Called only where tokens are revocable."""
+    """Points to write and to remove. Called only where tokens are revocable.
+
+    A value is made anew where the tenant has moved to or from the shared tiers: what the other key has signed ends.
+    """
     register = facts.register
     if register is None:
         return RegisterStep(conflict="the register of tokens could not be read; no token is signed until it can")
@@ -92,7 +95,7 @@ def plan_register(
     values, wishes = [], []
     for entry in tenant.spec.access:
         secret = facts.secrets.get(entry.secret_name)
-        value = _kept_value(secret, owner, entry) or _new_value(owner, entry, now)
+        value = _kept_value(secret, owner, entry, tier) or _new_value(owner, entry, now)
         values.append((entry.name, value))
         if secret is not None and not _ours(secret, owner):
             continue  # a conflict: no token is signed for it
@@ -124,9 +127,9 @@ def _ours(secret: AccessSecretState | None, owner: Owner) -> bool:
     return secret is not None and (secret.type, secret.owner_uid) == (ACCESS_SECRET_TYPE, owner.uid)
 
 
-def _kept_value(secret: AccessSecretState | None, owner: Owner, entry: AccessEntry) -> str:
+def _kept_value(secret: AccessSecretState | None, owner: Owner, entry: AccessEntry, tier: Tier) -> str:
     """The value that clients of this Secret hold; one that names another entry was copied, and is not taken."""
-    if secret is None or not _ours(secret, owner):
+    if secret is None or not _ours(secret, owner) or is_gateway_key(secret.key_id) != (tier != "Collection"):
         return ""
     return secret.token_id if secret.token_id.startswith(f"{owner.uid}/{entry.name}/") else ""
 

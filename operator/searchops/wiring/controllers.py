@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchops.adapters.artifacts import ArtifactStore
@@ -23,7 +24,7 @@ from searchops.controllers.last_snapshots import LastSnapshotJobs
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
 from searchops.controllers.tenant import TenantController, TenantPorts
-from searchops.controllers.tenant_first_look import FirstLook
+from searchops.controllers.tenant_first_look import FirstLook, build_of
 from searchops.planning.names import FINALIZER
 from searchops.planning.tenant_facts import TenantSettings
 from searchops.runtime.cache import ObjectCache
@@ -248,6 +249,7 @@ def _tenant_controller(
         tenant_settings(parts.settings),
         tenants=kinds.tenants.cache,
         clock=parts.clock,
+        build=build_of(Path(__file__).parents[1]),
     )
     return TenantController(
         ports,

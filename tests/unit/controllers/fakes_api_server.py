@@ -189,6 +189,7 @@ class FakeSecrets:
                 tenant,
                 annotations["searchops.dev/token-id"],
                 annotations["searchops.dev/key-id"],
+                "url" in data,
             )
             return self.secrets[key]
 

@@ -25,6 +25,7 @@ class Faults:
     """Counts every call that leaves the process; number `at` raises `Transient`, its effect as `when` says.
 
     Attributes:
+        refused: a call that fails every time, and has no effect.
         between: what happens elsewhere while a call is under way: it has taken effect, and nobody has its answer yet.
     """
 
@@ -33,11 +34,14 @@ class Faults:
     kills: bool = False
     calls: list[str] = field(default_factory=list)
     between: Callable[[str], None] | None = None
+    refused: str = ""
 
     def through(self, name: str, act: Callable[[], T]) -> T:
         """Do the call, or fail it."""
         number = len(self.calls)
         self.calls.append(name)
+        if name == self.refused:
+            raise Transient(f"cell eu-1 answered 500 to {name}: no quorum")
         if number == self.at and self.when == "before":
             raise self._error(f"{name} (call {number}) was not sent")
         result = act()

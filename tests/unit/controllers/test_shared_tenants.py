@@ -42,23 +42,76 @@ async def test_a_shared_tenant_is_made_with_two_writes_and_no_way_to_the_databas
     assert world.cells.broken == []
 
 
-@pytest.mark.parametrize(
-    ("answer", "said"), [(Trial.REFUSED, "refuses it"), (Trial.UNKNOWN, "gave no answer that proves it")]
-)
-async def test_it_is_not_ready_before_the_gateway_has_answered(answer: Trial, said: str) -> None:
+async def test_it_is_not_ready_while_the_gateway_refuses_it() -> None:
     world = await shared()
-    world.trials.answer = answer
+    world.trials.answer = Trial.REFUSED
     world.now += timedelta(hours=1)
     await world.step()
     assert world.condition("Searchable") == ("False", "SearchFailed")
     assert world.condition("Ready") == ("False", "SearchFailed")
     conditions = (world.raw or {})["status"]["conditions"]
     message = next(item["message"] for item in conditions if item["type"] == "Searchable")
-    assert said in message
+    assert "refuses it" in message
     assert "acme-storefront" in message
     world.trials.answer = Trial.OPENED
     await world.settle()
     assert world.condition("Ready") == ("True", "Ready")
+
+
+async def test_silence_of_the_gateway_is_no_answer_to_a_new_tenant_and_takes_nothing_from_an_old_one() -> None:
+    world = TenantWorld()
+    world.trials.answer = Trial.UNKNOWN
+    world.set_model()
+    world.apply_tenant(isolation="Shared")
+    for _ in range(6):
+        await world.step()
+    assert world.condition("Ready") == ("False", "SearchFailed")
+    world.trials.answer = Trial.OPENED
+    await world.settle()
+    world.trials.answer = Trial.UNKNOWN
+    writes = len(world.api.writes)
+    assert await world.step() is None
+    assert world.condition("Ready") == ("True", "Ready")
+    assert len(world.api.writes) == writes
+
+
+async def test_a_tenant_without_entries_is_ready_and_nobody_is_asked() -> None:
+    world = await shared(access=[])
+    assert world.condition("Searchable") == ("Unknown", "NotConfigured")
+    assert world.condition("Ready") == ("True", "Ready")
+    assert world.trials.asked == []
+    assert await world.step() is None
+
+
+async def test_a_restart_without_the_gateways_key_takes_nothing_away_and_revokes_what_is_removed() -> None:
+    world = await shared()
+    world.gateway_keys.now = None
+    world.start()
+    writes = len(world.api.writes)
+    await world.step()
+    assert world.condition("Ready") == ("True", "Ready")
+    assert len(world.api.writes) == writes
+    world.apply_tenant(isolation="Shared", access=ACCESS[:1])
+    for _ in range(4):
+        await world.step()
+    assert [grant.entry for grant in (world.server.grants or {}).values()] == ["storefront"]
+    assert Key("shop", "acme-indexer") not in world.secrets.secrets
+
+
+async def test_a_move_between_tiers_ends_what_the_other_key_has_signed() -> None:
+    world = TenantWorld()
+    world.set_model()
+    world.apply_tenant()
+    await world.settle()
+    before = {grant.entry: grant.value for grant in (world.server.grants or {}).values()}
+    for tier in ("Shared", "Collection"):
+        world.apply_tenant(isolation=tier)
+        await world.settle()
+        assert (world.raw or {})["status"]["isolation"]["mode"] == tier
+        after = {grant.entry: grant.value for grant in (world.server.grants or {}).values()}
+        assert set(after) == set(before)
+        assert all(after[entry] != before[entry] for entry in before), tier
+        before = after
 
 
 async def test_a_tenant_that_only_writes_is_asked_for_with_its_writers_token() -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from searchops.controllers.tenant_first_look import MAP, FirstLook
+from searchops.controllers.tenant_first_look import MAP, FirstLook, build_of
 from searchops.runtime.errors import Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
@@ -48,6 +49,7 @@ class World(TenantWorld):
     def __init__(self) -> None:
         super().__init__()
         self.maps = Maps()
+        self.build = "one"
         self.first = self.first_look
         self.start()
 
@@ -56,7 +58,15 @@ class World(TenantWorld):
         return bool(self.maps.held.get(MAP, {}).get("eu-1"))
 
     def first_look(self, ports: TenantPorts, settings: TenantSettings) -> FirstLook:
-        return FirstLook(self.cells, self.maps, ports, settings, tenants=self.tenants, clock=lambda: self.now)
+        return FirstLook(
+            self.cells,
+            self.maps,
+            ports,
+            settings,
+            tenants=self.tenants,
+            clock=lambda: self.now,
+            build=self.build,
+        )
 
     async def restarted(self) -> Counter[str]:
         """Calls of the first pass of a new process."""
@@ -194,6 +204,40 @@ async def test_other_settings_reach_every_secret_before_a_first_look_is_enough_a
     assert {data["gateway"] for data in world.secrets.data.values()} == {"https://other.example"}
     assert world.secrets.data.keys() == before.keys()
     assert not OWN_READS & (await world.restarted()).keys()
+
+
+async def test_a_change_that_was_rolled_back_half_way_leaves_no_mark() -> None:
+    """Who dies over other settings has changed some tenants: the process before it looked at none of that."""
+    world = await ready()
+    assert world.is_marked()
+    world.gateway = "https://other.example"
+    world.start()
+    await world.controller.reconcile(TENANT._replace(name="nobody"))
+    raw = dict(world.raw or {})
+    world.api.put("searchtenants", {**raw, "metadata": {**raw["metadata"], "name": "other", "uid": "uid-2"}})
+    world.api.deliver()
+    await world.step()  # one of two tenants is written anew, and the process is gone
+    world.gateway = "https://search.example"
+    calls = await world.restarted()
+    assert calls.keys() >= OWN_READS
+    await world.settle()
+    assert {data["gateway"] for data in world.secrets.data.values()} == {"https://search.example"}
+
+
+async def test_another_build_looks_at_every_tenant_whole() -> None:
+    world = await ready()
+    world.build = "another"
+    assert OWN_READS & (await world.restarted()).keys()
+    assert not OWN_READS & (await world.restarted()).keys()
+
+
+def test_a_build_is_known_by_its_source(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "one.py").write_text("a = 1\n")
+    first = build_of(tmp_path)
+    assert build_of(tmp_path) == first
+    (tmp_path / "part" / "one.py").write_text("a = 2\n")
+    assert build_of(tmp_path) != first
 
 
 async def test_a_tenant_that_nobody_has_looked_at_keeps_the_mark_away() -> None:

@@ -282,7 +282,7 @@ def access_secrets(draw: st.DrawFn) -> dict[str, AccessSecretState]:
     found = {}
     for name, good in {**case.secrets_of(), "acme-former": case.secrets_of()["acme-indexer"]}.items():
         kind = draw(st.sampled_from(["good", "good", "gone", "stale", "due", "type", "owner", "former", "unread"]))
-        changes: dict[str, dict[str, str]] = {
+        changes: dict[str, dict[str, Any]] = {
             "stale": {"inputs_digest": "sha256:x"},
             "due": {"renew_at": format_time(NOW)},
             "type": {"type": "Opaque"},

@@ -11,7 +11,13 @@ import pytest
 from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity
 from searchops.api.shared import CellCredential, CellNote, GatewayCredentials, HeldCredentials, Notes, read_notes
-from searchops.planning.gateway_credentials import CredentialPlan, CredentialSettings, claimed, plan_credentials
+from searchops.planning.gateway_credentials import (
+    MOUNT_LAG,
+    CredentialPlan,
+    CredentialSettings,
+    claimed,
+    plan_credentials,
+)
 from searchops.planning.tenant_access import key_id
 
 if TYPE_CHECKING:
@@ -118,20 +124,31 @@ def test_without_revocation_the_register_is_not_named() -> None:
     assert plan(None, settings=settings).signed["eu-1"]["access"] == ACCESS[:1]
 
 
-def test_a_person_rotates_the_key_once_and_the_old_one_stays_for_a_lifetime() -> None:
-    asked = replace(HELD, rotate="2026-11")
-    found = plan(asked)
-    assert (found.keys, found.notes.rotated, found.changed) == ((NEW, OLD), "2026-11", True)
-    young = {key_id(NEW): format_time(case.NOW - timedelta(days=29)), key_id(OLD): format_time(case.LONG_AGO)}
-    after = HeldCredentials(
-        GatewayCredentials(keys=(NEW, OLD), cells=HELD.credentials.cells),
-        Notes(cells=HELD.notes.cells, keys_since=young, rotated="2026-11"),
-        "2026-11",
-    )
-    assert plan(after).changed is False
-    aged = {**young, key_id(NEW): format_time(case.NOW - timedelta(days=31))}
-    found = plan(replace(after, notes=after.notes.model_copy(update={"keys_since": aged})))
+def rotating(new_for: timedelta, *, signing: str = OLD, rotated: str = "2026-11") -> HeldCredentials:
+    """Both keys; the new one has been there, or has signed, for so long."""
+    old = format_time(case.NOW - timedelta(days=90))
+    young = {key_id(NEW): format_time(case.NOW - new_for), key_id(OLD): old}
+    keys = (OLD, NEW) if signing == OLD else (NEW, OLD)
+    notes = Notes(cells=HELD.notes.cells, keys_since=young, rotated=rotated)
+    return HeldCredentials(GatewayCredentials(keys=keys, cells=HELD.credentials.cells), notes, "2026-11")
+
+
+def test_a_new_key_is_accepted_before_it_signs_and_an_old_one_for_a_lifetime_after() -> None:
+    found = plan(replace(HELD, rotate="2026-11"))
+    assert (found.keys, found.notes.rotated, found.changed) == ((OLD, NEW), "2026-11", True)
+    assert plan(rotating(MOUNT_LAG - timedelta(seconds=1))).changed is False
+    found = plan(rotating(MOUNT_LAG))
+    assert (found.keys, found.changed) == ((NEW, OLD), True)
+    assert found.notes.keys_since[key_id(NEW)] == format_time(case.NOW), "its lifetime counts from its first token"
+    assert plan(rotating(timedelta(days=29), signing=NEW)).changed is False
+    found = plan(rotating(timedelta(days=31), signing=NEW))
     assert (found.keys, found.changed) == ((NEW,), True)
+
+
+def test_a_date_that_is_none_takes_no_key_away() -> None:
+    held = rotating(timedelta(days=5), signing=NEW)
+    notes = held.notes.model_copy(update={"keys_since": {key_id(NEW): "soon", key_id(OLD): "then"}})
+    assert plan(replace(held, notes=notes)).keys == (NEW, OLD)
 
 
 def test_notes_that_cannot_be_read_cost_new_tokens_and_no_key() -> None:

@@ -131,6 +131,25 @@ def test_a_lost_register_is_filled_with_the_tokens_that_are_out_and_nothing_is_r
     assert plan(secrets, removed, settings=REVOCABLE, register=there).actions == (), "it is revoked when it is lifted"
 
 
+def test_an_entry_that_is_changed_while_paused_is_renewed_as_its_secret_has_it() -> None:
+    """Its way to the database and its name in the register are what its clients hold."""
+    due = {"renew_at": format_time(case.NOW), "token_id": "uid-1/indexer/abc"}
+    renamed = {"access": [{**case.ACCESS[1], "name": "writer", "direct": True}]}
+    (found,) = [action for action in plan(held(INDEX, **due), renamed).actions if isinstance(action, WriteAccessSecret)]
+    assert (found.entry.name, found.entry.direct) == ("indexer", None)
+    kept = held(INDEX, addressed=True, **due)
+    (found,) = [action for action in plan(kept, renamed).actions if isinstance(action, WriteAccessSecret)]
+    assert (found.entry.name, found.entry.direct) == ("indexer", True)
+
+
+def test_a_token_that_no_key_of_ours_has_signed_is_not_renewed_into_more_rights() -> None:
+    forged = CellKeySigner().sign(
+        case.registration(api_key="x" * 40),
+        token_claims(INDEX, case.OWNER, "eu-1", issued=case.NOW, lifetime=timedelta(days=1)),
+    )
+    assert plan(held(SEARCH, token=forged, inputs_digest="sha256:none")).actions == ()
+
+
 @pytest.mark.parametrize("key", [None, GATEWAY])
 def test_a_shared_tenants_tokens_are_signed_with_the_gateways_key_or_not_at_all(key: str | None) -> None:
     live = replace(case.make_collection(case.dense(1)), slice=SliceAddress("Shared", "prod@shared-x-0", "slice-0001"))
@@ -156,7 +175,7 @@ def test_a_shared_tenants_tokens_are_signed_with_the_gateways_key_or_not_at_all(
 
 @given(st.text(max_size=40) | st.binary(max_size=20).map(lambda raw: f"a.{raw.hex()}.c"))
 def test_no_word_is_taken_for_a_token(word: str) -> None:
-    assert role_of(word) is None
+    assert role_of(word, (case.KEY,)) is None
 
 
 @given(
@@ -166,4 +185,6 @@ def test_the_role_of_every_token_of_ours_is_read_back(role: str, direct: bool, v
     entry = SEARCH.model_copy(update={"role": role, "direct": direct})
     lifetime = timedelta(days=days)
     claims = token_claims(entry, case.OWNER, "eu-1", issued=case.NOW, lifetime=lifetime, token_id=value)
-    assert role_of(CellKeySigner().sign(case.registration(), claims)) == role
+    token = CellKeySigner().sign(case.registration(), claims)
+    assert role_of(token, ("x" * 40, case.KEY)) == role
+    assert role_of(token, ("x" * 40,)) is None, "what none of our keys has signed may be anybody's"

@@ -54,7 +54,7 @@ def test_every_entry_gets_its_secret() -> None:
         {"inputs_digest": "sha256:other"},
     ],
 )
-def test_a_secret_that_is_due_or_differs_is_written_again(change: dict[str, str]) -> None:
+def test_a_secret_that_is_due_or_differs_is_written_again(change: dict[str, Any]) -> None:
     secrets = case.secrets_of()
     secrets["acme-storefront"] = replace(secrets["acme-storefront"], **change)
     assert plan(case.make_tenant(), secrets) == TenantPlan((write(SEARCH),), None, 0.0)
@@ -68,7 +68,7 @@ def test_a_new_cell_key_or_gateway_writes_every_secret_again() -> None:
 
 
 @pytest.mark.parametrize("change", [{"type": "Opaque"}, {"owner_uid": "somebody-else"}])
-def test_a_name_that_is_taken_is_a_conflict_and_never_merged_into(change: dict[str, str]) -> None:
+def test_a_name_that_is_taken_is_a_conflict_and_never_merged_into(change: dict[str, Any]) -> None:
     secrets = case.secrets_of()
     secrets["acme-indexer"] = replace(secrets["acme-indexer"], **change)
     said = (

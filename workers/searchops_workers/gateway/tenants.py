@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops_workers.gateway.callers import VerifiedCaller
+from searchops_workers.gateway.cells import Gone
 from searchops_workers.gateway.doors import Tenancy
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ class Tenants:
             Problem: what the database answered, that the token was revoked, or that there is no binding.
         """
         if isinstance(caller, VerifiedCaller):
-            return await self._shared.read(caller, fresh=fresh)
+            try:
+                return await self._shared.read(caller, fresh=fresh)
+            except Gone:
+                if fresh:
+                    raise
+                return await self._shared.read(caller, fresh=True)  # provisioned, taken back or moved a moment ago
         return Tenancy(caller, await self._bindings.read(caller, fresh=fresh))
 
     async def points(self, caller: AnyCaller, tenancy: Tenancy) -> int:
