@@ -12,8 +12,13 @@ BENCHMARKS := $(patsubst tests/scale/test_bench_%.py,%,$(wildcard tests/scale/te
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 # One process a core, a file at a time in each; arithmetic with one thread, so that they do not fight for cores.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+# Tables of faults, by the words in the names of their files and tests; `make fault-table` plays them all.
+FAULTS := _fault or fail_once or fails_once or one_failure or one_failed_call or one_lost_write or lost_answer
+FAULTS := $(FAULTS) or call_that_fails or edited_between_steps or killed_anywhere
+FAULT_ROOMS := tests/unit/controllers tests/unit/workers/backup tests/contract
+FAULT_STORIES ?= tests/e2e/test_deletion_faults.py tests/e2e/test_killed_operator.py
 
-.PHONY: help demo test lint bench gpu-check sandbox clean install fixtures-check generated
+.PHONY: help demo test fault-table lint bench gpu-check sandbox clean install fixtures-check generated
 
 help: ## Show the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -37,6 +42,13 @@ test: lint ## Lint, generated files, then every test
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit tests/contract
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
 	$(PYTEST) -n 2 --dist loadgroup tests/e2e
+
+fault-table: install ## Every table of faults: each call fails, answers are lost, processes die; ends with the rows
+	$(RUN)/python -m searchops_sandbox.cli build
+	rm -f build/fault-table*
+	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) --junitxml build/fault-table-calls.xml -k "$(FAULTS)" $(FAULT_ROOMS)
+	$(PYTEST) -n 2 --dist loadgroup --junitxml build/fault-table-processes.xml $(FAULT_STORIES)
+	@$(RUN)/python -m searchops_sandbox.fault_table build
 
 lint: install generated ## ruff, mypy --strict, import contracts
 	$(RUN)/ruff check .

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_secret_left_behind() -> Iterator[None]:
-    """At its end every platform is searched for keys and tokens: objects, events, metrics, logs and tracebacks."""
+    """At its end every platform is searched for keys and tokens: objects, events, metrics, logs, artifacts."""
     found: list[str] = []
     scanned: list[Platform] = []
     close = Platform.close
@@ -42,7 +42,7 @@ def no_secret_left_behind() -> Iterator[None]:
     async def scan_and_close(self: Platform) -> None:
         if self not in scanned:
             scanned.append(self)
-            found.extend(await leaks(self.sandbox, pages=self.pages))
+            found.extend(await leaks(self.sandbox, pages=self.pages, seen=self.secrets_seen))
         await close(self)
 
     Platform.close = scan_and_close  # type: ignore[method-assign]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
+from searchops_sandbox.fleet import MERCHANTS
 from searchops_sandbox.leaks import leaks, secrets_of
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ async def test_no_secret_is_in_a_status_an_event_or_a_log(fleet: Fleet, merchant
     assert {"cell eu-1", "merchants-e2e/alpha-storefront.token"} <= set(secrets)
     assert any("kubeconfig" in where for where in secrets)
     assert {"operator.log", "gateway.log", "qdrant.log"} <= {log.name for log in sandbox.folder.rglob("*.log")}
-    assert await leaks(sandbox) == []
+    assert await leaks(sandbox, pages=fleet.platform.pages, seen=fleet.platform.secrets_seen) == []
 
 
 async def test_a_secret_that_leaks_is_found(fleet: Fleet, merchants: tuple[str, str, str]) -> None:
@@ -33,6 +35,38 @@ async def test_a_secret_that_leaks_is_found(fleet: Fleet, merchants: tuple[str, 
     finally:
         planted.unlink()
     assert [one for one in found if one.startswith("cell eu-1 in")]
+
+
+async def test_a_secret_that_is_gone_is_found_in_the_artifact_store(
+    fleet: Fleet, merchants: tuple[str, str, str]
+) -> None:
+    """A token of a worker lives as long as its Job; what it left in a report is read for years."""
+    platform, token = fleet.platform, f"planted-{uuid.uuid4()}"
+    where = f"{MERCHANTS}/planted.token"
+    await fleet.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "planted", "namespace": MERCHANTS},
+            "stringData": {"token": token},
+        }
+    )
+
+    async def known() -> bool:
+        return (where, token) in platform.secrets_seen
+
+    await fleet.until("the Secret is known", known)
+    async with platform.sandbox.api() as api:
+        await api.delete(f"/api/v1/namespaces/{MERCHANTS}/secrets/planted")
+    planted = platform.sandbox.artifacts / "reports" / "planted.json"
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text(json.dumps({"said": f"no answer to {token}"}))
+    try:
+        assert where not in await secrets_of(platform.sandbox)
+        found = await leaks(platform.sandbox, seen=platform.secrets_seen)
+    finally:
+        planted.unlink()
+    assert found == [f"{where} in {planted}"]
 
 
 async def test_the_operator_asks_for_nothing_that_its_chart_does_not_allow(

@@ -15,6 +15,7 @@ from searchops_sandbox.demo.kept_engines import share_engines
 from searchops_sandbox.mounted_secret import MountedSecret
 from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
 from searchops_sandbox.registration import NAMESPACE
+from searchops_sandbox.secrets_seen import SecretRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,10 +47,12 @@ class Platform:
         self._operator: ManagedProcess | None = None
         self._gateway: ManagedProcess | None = None
         self._mounted: MountedSecret | None = None
+        self._recorder = SecretRecorder(sandbox.api)
 
     async def __aenter__(self) -> Self:
         try:
             await self.sandbox.start()
+            await self._recorder.start()
             await self.install()
             await self.start_operator()
             await self.start_gateway()
@@ -68,6 +71,7 @@ class Platform:
                 await process.stop()
         if self._mounted is not None:
             await self._mounted.stop()
+        await self._recorder.stop()
         await self.sandbox.close()
 
     @property
@@ -80,6 +84,11 @@ class Platform:
         """What programs scrape: the metrics of operator and gateway, where they run."""
         running = [(self._operator, f"http://127.0.0.1:{self._probe_port}"), (self._gateway, self.gateway_url)]
         return tuple(f"{url}/metrics" for process, url in running if process is not None and process.running)
+
+    @property
+    def secrets_seen(self) -> tuple[tuple[str, str], ...]:
+        """Every secret that a Secret has held since the start, and where; for the search for leaks."""
+        return self._recorder.seen
 
     @property
     def gateway_url(self) -> str:
