@@ -6,6 +6,7 @@ open door would take a cell off the network.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections import Counter
@@ -206,6 +207,35 @@ async def test_a_lost_answer_is_neither_a_success_nor_a_refusal_and_the_next_one
             Trial.OPENED,
             Trial.REFUSED,
         ]
+
+
+async def test_no_proxy_of_the_environment_is_shown_a_credential(
+    double: QdrantCell, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown.append(await reader.readuntil(b"\r\n"))
+        writer.write(b"HTTP/1.1 502 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    port = free_port()
+    async with Scene(double, gateway) as scene, await asyncio.start_server(proxy, "127.0.0.1", port):
+        door, token = f"http://127.0.0.1:{scene.gateway_wire.port}", scene.token(ALPHA)
+        with monkeypatch.context() as environment:
+            for name in ("http_proxy", "https_proxy", "all_proxy"):
+                for spelt in (name, name.upper()):
+                    environment.setenv(spelt, f"http://127.0.0.1:{port}")
+            for name in ("no_proxy", "NO_PROXY"):
+                environment.delenv(name, raising=False)
+            async with httpx.AsyncClient() as trusting:
+                assert (await trusting.get(f"{door}/trusting")).status_code == 502
+            assert await scene.probes.accepts(scene.cell, scene.cell.urls[0], KEY) is True
+            assert await scene.probes.at_cell(scene.cell, scene.alias(ALPHA), token) is Trial.OPENED
+            assert await scene.probes.at_gateway(door, "shop.alpha", token) is Trial.OPENED
+        assert shown == [f"GET {door}/trusting HTTP/1.1\r\n".encode()], "who trusts the environment alone asks it"
 
 
 @pytest.mark.parametrize("how", ["reset-before", "reset-after", "half-after", "late-after"])

@@ -131,4 +131,5 @@ async def test_the_load_has_the_points_of_each_collection_and_what_binds_the_pro
     assert load.points[scene.name] == 3
     assert load.maps_percent is not None and 0 <= load.maps_percent <= 100
     assert load.files_percent is not None and 0 <= load.files_percent <= 100
-    assert (await scene.ports.survey(scene.cell)).maps_percent == load.maps_percent
+    state = await scene.ports.survey(scene.cell)
+    assert (state.maps_percent, state.files_percent) == (load.maps_percent, load.files_percent)

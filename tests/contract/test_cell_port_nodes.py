@@ -12,7 +12,7 @@ import pytest_asyncio
 from qdrant_client import AsyncQdrantClient, models
 
 from searchops.adapters.qdrant import MARKER, QdrantCells
-from searchops.api.observed import CellIdentity, CellRegistration, CollectionDesign, StrictMode
+from searchops.api.observed import CellIdentity, CellLoad, CellRegistration, CollectionDesign, StrictMode
 from searchops.runtime.dependency import BreakerState, Dependencies, Limits
 from searchops.runtime.errors import Transient
 from searchops_sandbox.processes import free_port
@@ -161,6 +161,28 @@ async def test_a_lost_answer_is_read_back_at_another_node_and_the_write_is_sent_
     assert (nodes.name in (await nodes.ports.survey(nodes.cell)).collections) == (when == "after-effect")
     await nodes.create()
     assert (await nodes.ports.describe(nodes.cell, nodes.name)) is not None
+
+
+async def test_the_fullest_node_counts_and_one_that_is_silent_is_left_out(nodes: Nodes) -> None:
+    text = "process_open_mmaps {}\nsystem_max_mmaps 100\nprocess_open_fds {}\nprocess_max_fds 100\n"
+    nodes.one.instead["/metrics"] = text.format(71, 20).encode() + b'collection_points{id="a"} 3\n'
+    nodes.two.instead["/metrics"] = text.format(15, 72).encode() + b'collection_points{id="a"} 5\n'
+    await nodes.ports.survey(nodes.cell)
+    assert await nodes.ports.load(nodes.cell) == CellLoad({"a": 5}, 71, 72)
+    assert [wire.calls.count(("GET", "/metrics")) for wire in (nodes.one, nodes.two)] == [1, 1]
+    for _ in range(2):  # the first one changes nothing that a survey of a moment ago has kept
+        await nodes.ports.create_collection(nodes.cell, nodes.design)
+        await nodes.ports.drop_collection(nodes.cell, nodes.name)
+    await nodes.ports.contents(nodes.cell)
+    state = await nodes.ports.survey(nodes.cell)
+    assert (state.maps_percent, state.files_percent) == (71, 72)
+    await nodes.one.stop()
+    assert await nodes.ports.load(nodes.cell) == CellLoad({"a": 5}, 15, 72)
+    with pytest.raises(Transient, match="gave no answer to create"):
+        await nodes.create()  # still sent to the node that was surveyed: a look at metrics changes no way
+    await nodes.two.stop()
+    with pytest.raises(Transient, match="gave no answer to read metrics"):
+        await nodes.ports.load(nodes.cell)
 
 
 async def test_the_breaker_takes_a_cell_for_down_only_if_every_node_is(nodes: Nodes) -> None:

@@ -30,6 +30,7 @@ class Wire:
         answered: every request that was passed on, with the status of its answer, whatever the caller has seen of it.
         calls: every request that came, in order.
         fault: the number of the call that fails, and how.
+        instead: by path, what is answered to a GET without asking the cell.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -39,6 +40,7 @@ class Wire:
         self.calls: list[tuple[str, str]] = []
         self.fault: tuple[int, How] | None = None
         self.reads = 0
+        self.instead: dict[str, bytes] = {}
         self.lose: dict[int, str] = {}
         self.lose_first = ""
         self._server: asyncio.Server | None = None
@@ -96,6 +98,10 @@ class Wire:
             return
         if how == "error-before":
             await _unavailable(writer)
+            return
+        if method == "GET" and (said := self.instead.get(path)) is not None:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(said), said))
+            await writer.drain()
             return
         headers = {key: value for key, value in headers.items() if key in {"api-key", "authorization", "content-type"}}
         try:

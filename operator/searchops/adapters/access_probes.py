@@ -21,6 +21,8 @@ CANARY_QUERY = "isolation canary"
 class AccessProbes:
     """`KeyProbe` and `TokenTrials`: every answer is read for its status alone, and silence is no answer.
 
+    No proxy of the environment is asked: it would be shown the credentials, and its answer would pass for the node's.
+
     Args:
         timeout: seconds that one question may take.
     """
@@ -71,8 +73,10 @@ class AccessProbes:
     def _client(self, ca_cert: str | None) -> httpx.AsyncClient:
         found = self._clients.get(ca_cert)
         if found is None:
-            verify = ssl.create_default_context(cadata=ca_cert) if ca_cert else True
-            found = self._clients[ca_cert] = httpx.AsyncClient(verify=verify, timeout=self._timeout)
+            # made here, since a client that trusts no proxy variable would not read SSL_CERT_FILE either
+            verify = ssl.create_default_context(cadata=ca_cert) if ca_cert else httpx.create_ssl_context()
+            found = httpx.AsyncClient(verify=verify, timeout=self._timeout, trust_env=False)
+            self._clients[ca_cert] = found
         return found
 
 

@@ -93,6 +93,34 @@ class CellNodes(httpx.AsyncBaseTransport):
             return answer
         raise httpx.ConnectError("the cell has no node")
 
+    async def ask_each(self, path: str, headers: Sequence[tuple[str, str]]) -> list[Answer | httpx.TransportError]:
+        """GET from every node at once: for what is each node's own.
+
+        Where requests go otherwise does not change, so that nothing is written to a node which no survey has seen.
+
+        Args:
+            path: quoted, with its query if it has one.
+            headers: all but the host's.
+
+        Returns:
+            Each node's answer, or why there is none.
+        """
+        seconds = self._timeout / min(len(self), NODES_A_READ)
+        asked = (self._ask_one(node, path, headers, seconds) for node in range(len(self)))
+        found = await asyncio.gather(*asked)
+        self.answering = any(not isinstance(item, httpx.TransportError) for item in found)
+        return found
+
+    async def _ask_one(
+        self, node: int, path: str, headers: Sequence[tuple[str, str]], seconds: float
+    ) -> Answer | httpx.TransportError:
+        try:
+            async with asyncio.timeout(seconds):
+                connect = min(CONNECT_SECONDS, seconds)
+                return await self._reading.ask("GET", self._bases[node] + path, headers, b"", connect=connect)
+        except (httpx.TransportError, TimeoutError) as error:
+            return self._failure(error, seconds, node, len(self))
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._reading.aclose()

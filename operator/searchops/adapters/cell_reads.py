@@ -1,6 +1,6 @@
 """Reads of a whole cell, as plain JSON: one model an alias would cost a survey more than the server's answer.
 
-Each function is one request, but for `contents`, which is two; none is repeated here.
+Each function is one request, but for `contents`, which is two, and `load`, one to each node; none is repeated here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from searchops.adapters.cell_requests import ask_raw, path_of
+from searchops.adapters.cell_requests import ask_each, ask_raw, path_of
 from searchops.adapters.qdrant_shapes import collection_state, flat_metadata, read_strict
 from searchops.api.observed import CellContents, CellIdentity, CellLoad, CollectionOutline
 
@@ -100,8 +100,24 @@ def _contents(
 
 
 async def load(connection: Connection, cell: CellRegistration) -> CellLoad:
-    """Points by collection and what binds the process, from the server's metrics."""
-    text = (await ask_raw(connection, cell, "GET", "/metrics")).decode(errors="replace")
+    """Points by collection and what binds the processes, from every node's metrics: the fullest node counts.
+
+    A collection has a replica on as many nodes as it likes, and each of them is used up by itself.
+    """
+    nodes = [_node_load(text.decode(errors="replace")) for text in await ask_each(connection, cell, "/metrics")]
+    points: dict[str, int] = {}
+    for node in nodes:
+        for name, count in node.points.items():
+            points[name] = max(count, points.get(name, 0))
+    return CellLoad(
+        points,
+        max((node.maps_percent for node in nodes if node.maps_percent is not None), default=None),
+        max((node.files_percent for node in nodes if node.files_percent is not None), default=None),
+        next((node.full for node in nodes if node.full), ""),
+    )
+
+
+def _node_load(text: str) -> CellLoad:
     points: dict[str, int] = {}
     gauges: dict[str, float] = {}
     full = ""

@@ -12,6 +12,8 @@ from urllib.parse import quote
 import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from searchops.adapters.aiohttp_transport import Answer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -66,8 +68,7 @@ async def ask_raw(
     credential: str | None = None,
 ) -> bytes:
     """The body of an answer; see `ask`."""
-    key = cell.api_key if credential is None else credential
-    headers = [("api-key", key)] if key else []
+    headers = _credential(cell.api_key if credential is None else credential)
     data = b""
     if body is not None:
         headers.append(("content-type", "application/json"))
@@ -77,5 +78,36 @@ async def ask_raw(
     except httpx.TransportError as error:
         raise ResponseHandlingException(error) from error
     if answer.status not in DONE:
-        raise UnexpectedResponse(answer.status, answer.reason, answer.content, httpx.Headers(list(answer.headers)))
+        raise _refusal(answer)
     return answer.content
+
+
+async def ask_each(connection: Connection, cell: CellRegistration, path: str) -> list[bytes]:
+    """What every node says to a GET; a node that gives no answer, or refuses, is left out.
+
+    Args:
+        connection: of the cell.
+        cell: whose key is shown.
+        path: quoted, with its query if it has one.
+
+    Raises:
+        UnexpectedResponse: no node has said anything, and one that answered has refused.
+        ResponseHandlingException: no node has answered.
+    """
+    answers = await connection.nodes.ask_each(path, _credential(cell.api_key))
+    said = [item for item in answers if isinstance(item, Answer)]
+    bodies = [item.content for item in said if item.status in DONE]
+    if bodies:
+        return bodies
+    if said:
+        raise _refusal(said[0])
+    failures = [item for item in answers if isinstance(item, httpx.TransportError)]
+    raise ResponseHandlingException(failures[0])
+
+
+def _credential(key: str) -> list[tuple[str, str]]:
+    return [("api-key", key)] if key else []
+
+
+def _refusal(answer: Answer) -> UnexpectedResponse:
+    return UnexpectedResponse(answer.status, answer.reason, answer.content, httpx.Headers(list(answer.headers)))

@@ -121,9 +121,8 @@ class QdrantCells:
                     version = await self._version(cell, connection)
                 if connection.nodes.current == node:
                     connection.surveyed = node
-                    load = self._loads.get(cell.name)
-                    maps = None if load is None else load.maps_percent
-                    return CellState(cell, True, "", identity, names - {MARKER}, aliases, maps, version)
+                    maps, files = self._filled(cell)
+                    return CellState(cell, True, "", identity, names - {MARKER}, aliases, maps, files, version)
         except (Transient, NotReady, Terminal) as error:
             return CellState(cell, reachable=False, error=error.message)
         return CellState(cell, reachable=False, error=f"cell {cell.name}: its nodes fail one after another")
@@ -155,12 +154,16 @@ class QdrantCells:
 
     def _state(self, found: CellContents) -> CellState:
         cell, names = found.registration, frozenset(found.collections)
+        maps, files = self._filled(cell)
+        return CellState(cell, True, "", found.identity, names, found.aliases, maps, files, found.version)
+
+    def _filled(self, cell: CellRegistration) -> tuple[int | None, int | None]:
+        """Memory maps and open files of the fullest node, in percent, as its metrics were read last."""
         load = self._loads.get(cell.name)
-        maps = None if load is None else load.maps_percent
-        return CellState(cell, True, "", found.identity, names, found.aliases, maps, found.version)
+        return (None, None) if load is None else (load.maps_percent, load.files_percent)
 
     async def load(self, cell: CellRegistration) -> CellLoad:
-        """Points by collection, memory maps and open files, in one request."""
+        """Points by collection, memory maps and open files of the fullest node, in one request to each node."""
         async with translated(cell.name, "read metrics"):
             found = await cell_reads.load(self._connections.get(cell), cell)
         self._loads[cell.name] = found

@@ -70,6 +70,8 @@ class CellState:
     Attributes:
         collections: by name, and the slices of shared ones, each under the name of a generation.
         aliases: with the names of tenants whose slices they point to.
+        maps_percent: memory maps of the fullest node, of their limit; None where no node has told.
+        files_percent: open files of the fullest node, of their limit; None where no node has told.
         version: what the server says it is, such as ``1.18.3``; empty where it does not say.
         shared: collections of many tenants, among `collections`.
         slices: how many of `collections` are slices: they take no room of their own.
@@ -82,6 +84,7 @@ class CellState:
     collections: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     maps_percent: int | None = None
+    files_percent: int | None = None
     version: str = ""
     shared: frozenset[str] = frozenset()
     slices: int = 0
@@ -151,11 +154,12 @@ class CellContents:
 
 @dataclass(frozen=True, slots=True)
 class CellLoad:
-    """What a cell's metrics tell: points of each collection, and how near the process is to its limits.
+    """What the metrics of a cell's nodes tell: points of each collection, and how near a process is to its limits.
 
     Attributes:
-        maps_percent: memory maps of the process, of the system's limit.
-        files_percent: open files of the process, of its limit.
+        points: the greatest number that any node tells.
+        maps_percent: memory maps of the fullest node's process, of its system's limit.
+        files_percent: open files of the fullest node's process, of its limit.
         full: what it says of a quota of the whole server that is used up; empty where none is, or it does not say.
     """
 

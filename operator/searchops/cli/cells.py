@@ -70,9 +70,20 @@ def cell_rows(report: Mapping[str, Mapping[str, Any]], tenants: Iterable[Mapping
 
 def cell_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """The cells for people; a dash is what nobody has read."""
-    table = Table("cell", "answers", "version", "collections", "usable", "maps", "tenants ready", "orphans", "notes")
+    columns = (
+        "cell",
+        "answers",
+        "version",
+        "collections",
+        "usable",
+        "maps",
+        "files",
+        "tenants ready",
+        "orphans",
+        "notes",
+    )
+    table = Table(*columns)
     for cell, row in rows.items():
-        maps = row.get("mapsPercent")
         answers = row.get("answers")
         table.add_row(
             cell,
@@ -80,12 +91,17 @@ def cell_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
             row.get("version") or "-",
             str(row.get("collections", "-")),
             str(row.get("usable", "-")),
-            "-" if maps is None else f"{maps} %",
+            _percent(row.get("mapsPercent")),
+            _percent(row.get("filesPercent")),
             f"{row['ready']}/{row['tenants']}",
             str(len(row.get("orphans", []))),
             _notes(row),
         )
     return table
+
+
+def _percent(found: int | None) -> str:
+    return "-" if found is None else f"{found} %"
 
 
 def _notes(row: Mapping[str, Any]) -> str:

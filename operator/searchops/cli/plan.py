@@ -66,8 +66,9 @@ def _money(cost: dict[str, str] | None) -> str | None:
 
 def _room(room: dict[str, Any]) -> str:
     held = f"the cell holds {room['collections']} of {room['maxCollections']} collections"
-    if room.get("mapsPercent") is not None:
-        held += f", memory maps at {room['mapsPercent']} %"
+    for key, what in (("mapsPercent", "memory maps"), ("filesPercent", "open files")):
+        if room.get(key) is not None:
+            held += f", {what} at {room[key]} %"
     if not room["needed"]:
         return f"none is needed: nothing is made beside what is there ({held})"
     return f"for one more collection: {'yes' if room['fits'] else 'no'}; {held}"

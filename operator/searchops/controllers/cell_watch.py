@@ -52,7 +52,7 @@ class BulkReader(Protocol):
         ...
 
     async def load(self, cell: CellRegistration) -> CellLoad:
-        """Points by collection, memory maps and open files."""
+        """Points by collection, memory maps and open files of the fullest node."""
         ...
 
     async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:

@@ -40,8 +40,11 @@ def still_held(hold: CellHold, now: datetime) -> CellHold:
 
 
 def is_due(hold: CellHold, now: datetime) -> bool:
-    """Whether room is to be proved now."""
-    return now >= parse_time(hold.next_try)
+    """Whether room is to be proved now; a record that tells no time is due, and the next proof mends it."""
+    try:
+        return now >= parse_time(hold.next_try)
+    except ValueError:
+        return True
 
 
 def tries_of_earlier(ended: tuple[datetime, int] | None, now: datetime) -> int:

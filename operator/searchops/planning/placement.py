@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from searchops.api.room import CellHold
 
 USABLE_SHARE = 0.8
-MAPS_LIMIT_PERCENT = 70
-MAPS_LIMIT_FOR_REBUILDS = 85
+PROCESS_LIMIT_PERCENT = 70
+"""Of memory maps and of open files, each, on the cell's fullest node: where placement ends."""
+PROCESS_LIMIT_FOR_REBUILDS = 85
 """What placement leaves free is for second generations, which go again; a node ends at 100 %."""
 
 
@@ -109,21 +110,27 @@ def place(
     return Placed(best.name)
 
 
+def process_fits(cell: CellState, limit: int) -> bool:
+    """Whether memory maps and open files of the cell's fullest node are below this percentage, as far as is known."""
+    return all(found is None or found < limit for found in (cell.maps_percent, cell.files_percent))
+
+
 def _load(cell: CellState, granted: int) -> float:
     return (cell.held + granted) / max(1, usable(cell))
 
 
 def _fits(cell: CellState, granted: int, identity_ok: bool) -> bool:
     roomy = cell.held + granted < usable(cell)
-    maps_ok = cell.maps_percent is None or cell.maps_percent < MAPS_LIMIT_PERCENT
+    below = process_fits(cell, PROCESS_LIMIT_PERCENT)
     open_to_new = not cell.registration.draining and not lacking(cell.version)
-    return roomy and maps_ok and identity_ok and open_to_new and cell.registration.key_is_strong
+    return roomy and below and identity_ok and open_to_new and cell.registration.key_is_strong
 
 
 def _numbers(cell: CellState, granted: int, identity_ok: bool, hold: CellHold | None) -> str:
     text = f"{cell.name} holds {cell.held} + {granted} granted of {usable(cell)} usable collections"
-    if cell.maps_percent is not None and cell.maps_percent >= MAPS_LIMIT_PERCENT:
-        text += f", memory maps at {cell.maps_percent} % (limit {MAPS_LIMIT_PERCENT} %)"
+    for what, percent in (("memory maps", cell.maps_percent), ("open files", cell.files_percent)):
+        if percent is not None and percent >= PROCESS_LIMIT_PERCENT:
+            text += f", {what} at {percent} % (limit {PROCESS_LIMIT_PERCENT} %)"
     if cell.registration.draining:
         text += ", and is drained (searchops.dev/drain on its Secret)"
     if lack := lacking(cell.version):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from searchops.api.v1alpha1.search_tenant_status import PlanStatus, RoomStatus
 from searchops.planning.conditions import clip
 from searchops.planning.names import KEY_ADOPTED, collection_name
-from searchops.planning.placement import MAPS_LIMIT_FOR_REBUILDS
+from searchops.planning.placement import PROCESS_LIMIT_FOR_REBUILDS, process_fits
 from searchops.planning.quotas import BYTES_A_DIMENSION, MEGABYTE, moved
 from searchops.planning.rebuild_rates import cost_of_rebuild, duration_of, rounded_up
 from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, schema_digest
@@ -40,8 +40,8 @@ WHY_SMALL = (
 )
 
 
-MAPS_STEP = 5
-"""Points of a hundred by which memory maps must have moved to be told anew."""
+PERCENT_STEP = 5
+"""Points of a hundred by which memory maps or open files must have moved to be told anew."""
 
 Strategy = Literal["NamedVector", "BlueGreen", "Move"]
 
@@ -122,13 +122,15 @@ def worker_template(context: BindingContext) -> str:
 
 def room_message(context: BindingContext, room: RoomStatus) -> str:
     """Why there is no room, with the numbers and what to do."""
-    maps = ""
-    if room.maps_percent is not None:
-        maps = f" and has its memory maps at {room.maps_percent} % (limit {MAPS_LIMIT_FOR_REBUILDS} %)"
+    process = "".join(
+        f" and has its {what} at {percent} % (limit {PROCESS_LIMIT_FOR_REBUILDS} %)"
+        for what, percent in (("memory maps", room.maps_percent), ("open files", room.files_percent))
+        if percent is not None
+    )
     return (
         f"a rebuild needs room for one more collection, but cell {context.cell.name} holds {room.collections} of "
-        f"{room.max_collections} collections{maps}; raise maxCollections in its Secret or remove tenants; nothing is "
-        "started, and the old side serves meanwhile"
+        f"{room.max_collections} collections{process}; raise maxCollections in its Secret or remove tenants; nothing "
+        "is started, and the old side serves meanwhile"
     )
 
 
@@ -162,19 +164,33 @@ def _strategy(context: BindingContext, need: Need, documents: int) -> tuple[Stra
 
 
 def _room(cell: CellState, tier: str, name: str, before: RoomStatus | None) -> RoomStatus:
-    """Whether the collection that is filled is there or may be made; numbers stay while they hardly move."""
-    held, most, maps = cell.held, cell.registration.max_collections, cell.maps_percent
+    """Whether the collection that is filled is there or may be made; numbers stay while they hardly move.
+
+    The whole of `max_collections` may be used, and memory maps and open files up to 85 % of their limits, where
+    placement ends at 80 % and 70 %: what placement leaves free is for these second generations, which go again when
+    the rollback window ends. At placement's own limits a cell as full as it may be could rebuild nothing.
+    """
+    held, most = cell.held, cell.registration.max_collections
     needed = tier == "Collection" and name not in cell.collections  # a slice takes no room of its own
-    open_to_one = held < most and (maps is None or maps < MAPS_LIMIT_FOR_REBUILDS)
+    open_to_one = held < most and process_fits(cell, PROCESS_LIMIT_FOR_REBUILDS)
     room = RoomStatus(
-        needed=needed, fits=open_to_one or not needed, collections=held, max_collections=most, maps_percent=maps
+        needed=needed,
+        fits=open_to_one or not needed,
+        collections=held,
+        max_collections=most,
+        maps_percent=cell.maps_percent,
+        files_percent=cell.files_percent,
     )
     if before is None or (before.needed, before.fits, before.max_collections) != (needed, room.fits, most):
         return room
-    near = maps == before.maps_percent or (
-        maps is not None and before.maps_percent is not None and abs(maps - before.maps_percent) < MAPS_STEP
-    )
+    near = _near(before.maps_percent, room.maps_percent) and _near(before.files_percent, room.files_percent)
     return before if near and not moved(before.collections, held) else room
+
+
+def _near(before: int | None, now: int | None) -> bool:
+    if before is None or now is None:
+        return before is now
+    return abs(now - before) < PERCENT_STEP
 
 
 def _with_words_of(before: PlanStatus, plan: PlanStatus) -> PlanStatus:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from searchops.adapters.aiohttp_transport import Answer
 from searchops.adapters.cell_reads import load
@@ -19,25 +22,57 @@ CELL = CellRegistration("eu-1", {}, ("http://cell:6333",), None, 100, api_key="k
 GAUGES = 'process_open_mmaps 700\nsystem_max_mmaps 1000\ncollection_points{id="one"} 7\n'
 
 
-class Nodes:
-    def __init__(self, text: str) -> None:
-        self._text = text
+SILENT = httpx.ConnectError("refused")
+REFUSED = Answer(403, "Forbidden", (), b"not this key")
 
-    async def ask(self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> Answer:
-        assert (method, path, body) == ("GET", "/metrics", b"")
-        return Answer(200, "OK", (), self._text.encode())
+
+class Nodes:
+    """Each node's answer: its metrics, another answer, or none."""
+
+    def __init__(self, *nodes: str | Answer | httpx.TransportError) -> None:
+        self._said = [Answer(200, "OK", (), node.encode()) if isinstance(node, str) else node for node in nodes]
+
+    async def ask_each(self, path: str, headers: Sequence[tuple[str, str]]) -> list[Answer | httpx.TransportError]:
+        assert (path, list(headers)) == ("/metrics", [("api-key", CELL.api_key)])
+        return self._said
 
 
 class Told:
     """A connection of which nothing but its nodes is used."""
 
-    def __init__(self, text: str) -> None:
-        self.nodes = Nodes(text)
+    def __init__(self, *nodes: str | Answer | httpx.TransportError) -> None:
+        self.nodes = Nodes(*nodes)
 
 
-async def read(text: str) -> CellLoad:
-    connection: Connection = Told(text)  # type: ignore[assignment]
+async def read(*nodes: str | Answer | httpx.TransportError) -> CellLoad:
+    connection: Connection = Told(*nodes)  # type: ignore[assignment]
     return await load(connection, CELL)
+
+
+def gauges(maps: int, files: int, **points: int) -> str:
+    lines = [f"process_open_mmaps {maps}", "system_max_mmaps 1000", f"process_open_fds {files}", "process_max_fds 100"]
+    return "\n".join([*lines, *(f'collection_points{{id="{name}"}} {count}' for name, count in points.items())])
+
+
+async def test_each_limit_is_that_of_the_node_which_is_nearest_to_it() -> None:
+    nodes = gauges(700, 10, one=7, two=1), gauges(100, 80, one=9), f"{gauges(50, 5)}\nquota_exceeded 1\n"
+    expected = CellLoad({"one": 9, "two": 1}, 70, 80, "its metrics say quota_exceeded 1")
+    for order in permutations(nodes):
+        assert await read(*order) == expected
+
+
+@pytest.mark.parametrize("other", [SILENT, REFUSED, Answer(503, "X", (), b""), ""])
+async def test_a_node_that_tells_nothing_is_left_out(other: str | Answer | httpx.TransportError) -> None:
+    assert await read(other, gauges(700, 10, one=7)) == CellLoad({"one": 7}, 70, 10)
+    assert await read(gauges(700, 10, one=7), other) == CellLoad({"one": 7}, 70, 10)
+
+
+async def test_where_no_node_tells_anything_the_read_fails() -> None:
+    with pytest.raises(ResponseHandlingException, match="refused"):
+        await read(SILENT, SILENT)
+    for nodes in ((REFUSED, SILENT), (SILENT, REFUSED)):
+        with pytest.raises(UnexpectedResponse, match="403"):
+            await read(*nodes)
 
 
 @pytest.mark.parametrize(

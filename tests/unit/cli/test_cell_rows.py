@@ -10,7 +10,8 @@ from searchops.cli.cells import cell_rows, cell_table, orphan_lines
 from searchops.planning.names import CELL_ANNOTATION
 
 REPORT: dict[str, dict[str, Any]] = {
-    "eu-1": {"answers": True, "version": "1.18.3", "collections": 3, "usable": 800, "orphans": ["prod.x.y@g1"]},
+    "eu-1": {"answers": True, "version": "1.18.3", "collections": 3, "usable": 800, "orphans": ["prod.x.y@g1"]}
+    | {"mapsPercent": 71, "filesPercent": 23},
     "eu-2": {"answers": False, "usable": 800, "draining": True},
 }
 
@@ -38,7 +39,7 @@ def test_a_cell_that_nobody_read_is_a_dash_and_one_that_is_drained_says_so() -> 
     console = Console(width=200, record=True)
     console.print(cell_table(cell_rows(REPORT, [tenant("x", "True")])))
     lines = {line.split()[1]: line for line in console.export_text().splitlines() if line.startswith("│")}
-    assert "1.18.3" in lines["eu-1"]
+    assert " ".join(lines["eu-1"].replace("│", " ").split()) == "eu-1 yes 1.18.3 3 800 71 % 23 % 0/0 1"
     assert "drained" in lines["eu-2"]
     assert lines["eu-2"].split()[3] == "no"
     assert lines["x"].split()[3] == "-"

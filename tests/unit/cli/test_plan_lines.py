@@ -34,7 +34,8 @@ def test_a_whole_plan_for_people() -> None:
         "GPU time   42 s (measured on 3 jobs of shop-encoder-r3-4be1c7aa, another revision of the model)",
         "cost       0.02 EUR (1.10 EUR a GPU-hour of a10)",
         "storage    29 MB of dense vectors more until the rollback window ends (estimated)",
-        "room       for one more collection: yes; the cell holds 311 of 1000 collections, memory maps at 34 %",
+        "room       for one more collection: yes; the cell holds 311 of 1000 collections, memory maps at 34 %, "
+        "open files at 21 %",
         "ReindexJob acme-fasteners-7f3a91c2de",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from searchops.api.observed import CellIdentity, CellRegistration
 from searchops.api.v1alpha1 import SearchTenant
 from searchops.controllers.cell_room import CellRooms
 from searchops.controllers.cell_watch import CELL_INDEX, cells_of
-from searchops.planning.cell_room import ROOM_KEY, ROOM_MAP
+from searchops.planning.cell_room import ROOM_KEY, ROOM_MAP, begun, still_held
 from searchops.planning.names import CELL_ANNOTATION
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import ReconcileError
@@ -182,6 +183,20 @@ async def test_what_was_kept_and_cannot_be_read_is_found_out_anew() -> None:
         scene.rooms.full("eu-1", SAID)
         await scene.rooms.run_once()
         assert SAID in scene.kept[ROOM_MAP][ROOM_KEY]
+
+
+async def test_a_hold_whose_next_try_is_no_time_is_tried_now_and_breaks_no_other_cells_turn() -> None:
+    scene = Scene()
+    hold = begun(SAID, 2, START)
+    kept = {"eu-1": hold.model_copy(update={"next_try": "soon"}).model_dump(), "eu-2": hold.model_dump()}
+    scene.kept[ROOM_MAP] = {ROOM_KEY: json.dumps(kept)}
+    await scene.rooms.run_once()
+    assert [cell for cell, _ in scene.tried] == ["eu-1"]
+    mended = {"eu-1": still_held(hold, START).model_dump(), "eu-2": hold.model_dump()}
+    assert json.loads(scene.kept[ROOM_MAP][ROOM_KEY]) == mended
+    scene.room = True
+    await scene.later(minutes=10)
+    assert dict(await scene.rooms.holds()) == {}
 
 
 async def test_a_cell_that_is_registered_no_more_is_forgotten() -> None:

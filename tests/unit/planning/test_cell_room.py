@@ -80,6 +80,15 @@ def test_a_proof_is_tried_ever_more_rarely_within_bounds_and_the_message_stays(t
     assert CellHold.model_validate_json(after.model_dump_json()) == after
 
 
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-41T00:00:00Z", "9999-12-31T23:59:59-12:00", "0001-01-01"])
+def test_a_record_that_tells_no_time_is_due_and_the_next_proof_mends_it(text: str) -> None:
+    broken = HOLD.model_copy(update={"next_try": text})
+    assert is_due(broken, case.NOW)
+    mended = still_held(broken, case.NOW)
+    assert parse_time(mended.next_try) > case.NOW
+    assert not is_due(mended, case.NOW)
+
+
 def test_a_hold_that_begins_again_soon_goes_on_at_its_pace() -> None:
     assert tries_of_earlier(None, case.NOW) == 0
     assert tries_of_earlier((case.NOW - AGAIN_WITHIN, 3), case.NOW) == 4

@@ -61,11 +61,26 @@ def test_eighty_percent_is_usable_and_grants_fill_it() -> None:
     )
 
 
-def test_memory_maps_bind_before_the_collections_do() -> None:
-    assert choose((cell("a", maps_percent=69),)) == Placed("a")
-    found = choose((cell("a", maps_percent=70),))
-    assert isinstance(found, NotPlaced)
-    assert "memory maps at 70 % (limit 70 %)" in found.message
+@pytest.mark.parametrize(
+    ("maps", "files", "said"),
+    [
+        (70, 69, ", memory maps at 70 % (limit 70 %)"),
+        (69, 70, ", open files at 70 % (limit 70 %)"),
+        (None, 70, ", open files at 70 % (limit 70 %)"),
+        (71, None, ", memory maps at 71 % (limit 70 %)"),
+        (70, 100, ", memory maps at 70 % (limit 70 %), open files at 100 % (limit 70 %)"),
+    ],
+)
+def test_memory_maps_and_open_files_bind_before_the_collections_do(
+    maps: int | None, files: int | None, said: str
+) -> None:
+    assert choose((cell("a", maps_percent=maps, files_percent=files),)) == NotPlaced(
+        f"no matching cell has room: a holds 0 + 0 granted of 8 usable collections{said}; add a cell or raise "
+        "maxCollections in its Secret"
+    )
+    for below in ((69, 69), (None, 69), (69, None), (None, None)):
+        roomy = cell("b", held=7, maps_percent=below[0], files_percent=below[1])
+        assert choose((cell("a", maps_percent=maps, files_percent=files), roomy)) == Placed("b")
 
 
 def test_no_cell_matches_is_told_apart_from_no_room() -> None:

@@ -274,12 +274,39 @@ def test_without_room_on_the_cell_the_numbers_are_said_and_nothing_starts() -> N
     assert isinstance(plan(with_plan(tenant, found.status.plan), roomy).actions[0], CreateCollection)
 
 
-@pytest.mark.parametrize(("maps", "fits"), [(84, True), (85, False)])
-def test_memory_maps_bound_the_room_too(maps: int, fits: bool) -> None:
-    cell = case.make_cell({case.ALIAS: G1, f"{case.ALIAS}@b": G1}, (G1,), maps_percent=maps)
-    found = shown(case.make_tenant({"languages": ["de"]}), facts_of(LIVE, cell=cell))
-    assert found is not None
-    assert (found.room.fits, found.room.maps_percent) == (fits, maps)
+@pytest.mark.parametrize(
+    ("maps", "files", "fits", "said"),
+    [
+        (84, 84, True, ""),
+        (None, None, True, ""),
+        (85, 84, False, " and has its memory maps at 85 % (limit 85 %) and has its open files at 84 % (limit 85 %)"),
+        (84, 85, False, " and has its memory maps at 84 % (limit 85 %) and has its open files at 85 % (limit 85 %)"),
+        (None, 85, False, " and has its open files at 85 % (limit 85 %)"),
+    ],
+)
+def test_memory_maps_and_open_files_bound_the_room_too(
+    maps: int | None, files: int | None, fits: bool, said: str
+) -> None:
+    cell = case.make_cell({case.ALIAS: G1, f"{case.ALIAS}@b": G1}, (G1,), maps_percent=maps, files_percent=files)
+    found = plan(case.make_tenant({"languages": ["de"]}), facts_of(LIVE, cell=cell))
+    assert found.status is not None
+    assert found.status.plan is not None
+    room = found.status.plan.room
+    assert (room.fits, room.maps_percent, room.files_percent) == (fits, maps, files)
+    bound = next(item for item in found.status.conditions if item.type == "ModelBound")
+    assert (bound.reason == "NoCapacity") is not fits
+    assert fits or f"holds 1 of {room.max_collections} collections{said}; raise" in bound.message
+
+
+@pytest.mark.parametrize(("before", "now", "shows"), [(40, 44, 40), (40, 45, 45), (None, 40, 40), (40, None, None)])
+def test_open_files_that_hardly_move_are_not_told_anew(before: int | None, now: int | None, shows: int | None) -> None:
+    tenant = case.make_tenant({"languages": ["de"], "paused": True})
+    cell = case.make_cell({case.ALIAS: G1, f"{case.ALIAS}@b": G1}, (G1,), files_percent=before)
+    first = shown(tenant, facts_of(LIVE, cell=cell))
+    assert first is not None
+    then = shown(with_plan(tenant, first), facts_of(LIVE, cell=replace(cell, files_percent=now)))
+    assert then is not None
+    assert then.room.files_percent == shows
 
 
 def test_a_generation_that_is_there_already_needs_no_room() -> None:

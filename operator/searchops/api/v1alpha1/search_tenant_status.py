@@ -64,6 +64,7 @@ class RoomStatus(ApiModel):
         collections: that the cell held when this was written; it is written anew when it moves by 1 % or more.
         max_collections: that the cell may hold at most.
         maps_percent: memory maps of the cell's fullest node; absent where the server does not tell.
+        files_percent: open files of the cell's fullest node; absent where the server does not tell.
     """
 
     needed: bool
@@ -71,6 +72,7 @@ class RoomStatus(ApiModel):
     collections: Annotated[int, Field(ge=0)]
     max_collections: Annotated[int, Field(ge=0)]
     maps_percent: Annotated[int, Field(ge=0)] | None = None
+    files_percent: Annotated[int, Field(ge=0)] | None = None
 
 
 class CostForecast(ApiModel):
