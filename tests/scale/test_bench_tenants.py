@@ -212,7 +212,7 @@ async def test_idle(fleet: Fleet) -> None:
         "%",
         Target("<=", 2),
         cellRequests=idle[-1].cell_requests,
-        resyncMinutes=10,
+        tenantResyncMinutes=60,
     )
     writes = [60 * sum(one.writes.values()) / one.seconds for one in idle]
     record(
