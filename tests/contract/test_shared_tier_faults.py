@@ -148,7 +148,7 @@ async def test_one_lost_write_anywhere_changes_nothing_in_the_end(double: Qdrant
     }
     writes = [number for number, (_, path) in enumerate(sent) if not path.endswith(READS)]
     writes = [number for number in writes if tier == "Shared" or "/shards" in sent[number][1]]
-    assert (extra, len(writes)) == (0, {"Shared": 20, "ShardKey": 3}[tier])
+    assert (extra, len(writes)) == (0, {"Shared": 17, "ShardKey": 3}[tier])
     for number in writes:
         found, again, _ = await run(double, wire, tier, {number: "after"})
         assert found == wanted, f"{sent[number]} lost after its effect"

@@ -23,17 +23,18 @@ from searchops.adapters.shared_shelf import (
     rewritten,
     shared_name,
     split_alias,
-    unreadable,
 )
 from searchops.api.shared import (
     KEY_LAYOUT,
     KEY_SHARED,
     RECORD_PREFIX,
+    TENANT_KEY,
     NameRecord,
     SliceRecord,
     TenantRecord,
     record_key,
     records_of,
+    unreadable_records,
 )
 from searchops.runtime.errors import Terminal, describe
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 KEY_UID = "searchops.dev/uid"
 KEY_BINDING = "searchops.dev/binding"
+KEY_DELETED_AT = "searchops.dev/deleted-at"
+KEY_DROPPING = "searchops.dev/dropping"
 KEY_GENERATION = "searchops.dev/generation"
 
 
@@ -113,7 +116,7 @@ class SharedCells(SharedReads):
     async def create_index(self, cell: CellRegistration, collection: str, field: str, kind: str) -> None:
         """Payload index; that of a slice is one of its collection, which all its tenants have."""
         found = await self._find(cell, collection)
-        if found is not None:
+        if found is not None and TENANT_KEY not in found.shared.indexes:
             await self._points.index_tenants(cell, found.address.collection)
         await self._cells.create_index(cell, collection if found is None else found.address.collection, field, kind)
         if found is not None:
@@ -192,6 +195,10 @@ class SharedCells(SharedReads):
                 raise Terminal("Conflict", describe(seen, wanted="a tenant's own", next_step="Nothing was dropped."))
             await self._cells.drop_collection(cell, collection)
             return
+        if KEY_DELETED_AT in found.slice.metadata and KEY_DROPPING not in found.slice.metadata:
+            # Said before the first point goes: whoever may take back what was deleted must not get it half empty.
+            await self.patch_metadata(cell, collection, {KEY_DROPPING: "true"}, None)
+            found = await self._find(cell, collection) or found
         if found.address.tier == "ShardKey":
             await self._points.drop_shard_key(cell, found.address.collection, found.address.key)
         else:
@@ -220,7 +227,8 @@ class SharedCells(SharedReads):
             collection = next(name for name in names if name not in taken)
             await self._points.create(cell, collection, design, self._fleet)
             self._made(cell.name)
-        await self._points.index_tenants(cell, collection)
+        if TENANT_KEY not in (await self._reread(cell, collection)).indexes:
+            await self._points.index_tenants(cell, collection)
         await self._fit_vectors(cell, collection, design)
         return collection
 
@@ -251,7 +259,7 @@ class SharedCells(SharedReads):
         values = {record_key(uid): None if item is None else item.to_metadata() for uid, item in records.items()}
         known = (await self._current(cell)).collections.get(collection)
         for uid in records:
-            if known is None or unreadable(known.metadata, uid):
+            if known is None or uid in unreadable_records(known.metadata):
                 seen = f"cell {cell.name}: the record {record_key(uid)} in the metadata of {collection} cannot be read"
                 raise Terminal(
                     "Conflict", describe(seen, wanted="a tenant's record", next_step="Restore or remove it.")

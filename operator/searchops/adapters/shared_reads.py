@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchops.adapters.qdrant_shared import QdrantShared
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
     )
 
 SHELF_SECONDS = 1.0
+READ_SECONDS = 5.0
+UNREAD_SECONDS = 30.0
+"""How long an unreadable shared collection is left alone: the cell's other tenants wait for no answer of it."""
 READS_AT_ONCE = 8
 
 
@@ -64,14 +66,11 @@ class SharedReads:
     # -- reads -------------------------------------------------------------------------------------------------
 
     async def survey(self, cell: CellRegistration) -> CellState:
-        """As `QdrantCells.survey`, with slices; where a shared collection cannot be read the cell is not known."""
+        """As `QdrantCells.survey`, with slices; which shared collections could not be read is in it."""
         state = await self._cells.survey(cell)
         if not state.reachable or not self._names(state):
             return state
-        try:
-            shelf = await self._shelf(cell, state)
-        except (Transient, NotReady, Terminal) as error:
-            return replace(state, reachable=False, error=error.message)
+        shelf = await self._shelf(cell, state)
         kept = self._composed.get(cell.name)
         if kept is not None and kept[0] is state and kept[1] == shelf.version:
             return kept[2]
@@ -129,20 +128,30 @@ class SharedReads:
             doubts = self._doubts.get(cell.name, 0)
             limit = asyncio.Semaphore(READS_AT_ONCE)
 
+            unread, unread_at = _still_unread(shelf, self._now())
+
             async def read(name: str) -> CollectionState | None:
                 async with limit:
-                    return await self._cells.describe(cell, name)
+                    try:
+                        async with asyncio.timeout(READ_SECONDS):
+                            return await self._cells.describe(cell, name)
+                    except (Transient, NotReady, Terminal) as error:
+                        unread[name] = error.message
+                    except TimeoutError:
+                        unread[name] = f"no answer within {READ_SECONDS:g} s"
+                    return None
 
-            found = await asyncio.gather(*(read(name) for name in names))
+            found = await asyncio.gather(*(read(name) for name in names if name not in unread))
             shelf = self._shelves.setdefault(cell.name, Shelf(at, {}))
             collections = {item.name: item for item in found if item is not None and self._is_ours(item)}
             for name, version in shelf.touched.items():
-                if version > began:
+                if version > began and name in shelf.collections:
                     collections[name] = shelf.collections[name]
-            if collections != shelf.collections:
-                shelf.collections, shelf.version = collections, shelf.version + 1
+                    unread.pop(name, None)
+            if (collections, unread) != (shelf.collections, shelf.unread):
+                shelf.collections, shelf.unread, shelf.version = collections, unread, shelf.version + 1
             sure = doubts == self._doubts.get(cell.name, 0)
-            shelf.names = names
+            shelf.names, shelf.unread_at = names, unread_at
             shelf.read_at = at if sure else at - SHELF_SECONDS
             return shelf
 
@@ -165,16 +174,22 @@ class SharedReads:
         return await self._shelf(cell, state)
 
     async def _find(self, cell: CellRegistration, name: str) -> Found | None:
-        """The slice of this name; None where the name is a collection's, or nobody's."""
+        """The slice of this name; None where the name is a collection's, or nobody's.
+
+        Raises:
+            Transient: whose it is cannot be known, as the cell or one of its shared collections cannot be read.
+        """
         state = await self._cells.survey(cell)
         if not state.reachable:
-            return None if name in state.collections else await self._find_anew(cell, name)
+            raise Transient(f"cell {cell.name} does not answer ({state.error}); nothing is decided on it")
         if name in state.collections or not self._names(state):
             return None
-        return (await self._shelf(cell, state)).slices().get(name)
-
-    async def _find_anew(self, cell: CellRegistration, name: str) -> Found | None:
-        return (await self._current(cell)).slices().get(name)
+        shelf = await self._shelf(cell, state)
+        found = shelf.slices().get(name)
+        if found is None and shelf.unread:
+            collection, why = next(iter(sorted(shelf.unread.items())))
+            raise Transient(f"cell {cell.name}: {collection}, where {name} may stand, cannot be read: {why}")
+        return found
 
     async def _reread(self, cell: CellRegistration, collection: str) -> CollectionState:
         """The collection as it is now, onto the shelf."""
@@ -183,3 +198,10 @@ class SharedReads:
             raise Transient(f"cell {cell.name}: {collection} is not there as a shared collection of this fleet")
         self._shelves.setdefault(cell.name, Shelf(self._now(), {})).put(found)
         return found
+
+
+def _still_unread(shelf: Shelf | None, now: float) -> tuple[dict[str, str], float]:
+    """What could not be read a moment ago, and when that was; after a while all of it is tried again."""
+    if shelf is None or not shelf.unread or now - shelf.unread_at >= UNREAD_SECONDS:
+        return {}, now
+    return dict(shelf.unread), shelf.unread_at

@@ -18,9 +18,9 @@ from searchops.api.shared import (
     SliceAddress,
     SliceRecord,
     TenantRecord,
-    record_key,
     records_of,
     standing,
+    unreadable_records,
 )
 
 if TYPE_CHECKING:
@@ -76,12 +76,16 @@ class Shelf:
     Attributes:
         read_at: monotonic seconds.
         names: that were read, also of those that turned out to be somebody else's.
+        unread: why some could not be read, by name.
+        unread_at: when they were tried last, in monotonic seconds.
         version: grows with every change.
     """
 
     read_at: float
     collections: dict[str, CollectionState]
     names: tuple[str, ...] = ()
+    unread: dict[str, str] = field(default_factory=dict)
+    unread_at: float = 0.0
     version: int = 0
     touched: dict[str, int] = field(default_factory=dict)
     _found: tuple[int, dict[str, Found]] | None = None
@@ -90,6 +94,7 @@ class Shelf:
         """What this process has just written."""
         self.version += 1
         self.collections[state.name] = state
+        self.unread.pop(state.name, None)
         self.touched[state.name] = self.version
 
     def records(self, collection: str) -> dict[str, TenantRecord]:
@@ -173,11 +178,6 @@ def rewritten(found: Found, changed: SliceRecord | None) -> dict[str, TenantReco
     return {found.uid: left, uid: new.model_copy(update=joined)}
 
 
-def unreadable(metadata: Mapping[str, str], uid: str) -> bool:
-    """Whether there is a record of this tenant that this version cannot read: it is never written over."""
-    return record_key(uid) in metadata and uid not in records_of(metadata)
-
-
 def names_of(collections: Iterable[CollectionState]) -> dict[str, str]:
     """Which slice each name of a tenant points to."""
     by_alias: dict[str, list[tuple[str, TenantRecord]]] = {}
@@ -204,8 +204,10 @@ def over_survey(state: CellState, shelf: Shelf) -> CellState:
         state,
         collections=state.collections | slices.keys(),
         aliases={**state.aliases, **names_of(shelf.collections.values()), **wrong},
-        shared=frozenset(shelf.collections),
+        shared=frozenset(shelf.collections) | shelf.unread.keys(),
         slices=len(slices.keys() - state.collections),
+        unread=frozenset(shelf.unread),
+        unreadable=frozenset(uid for item in shelf.collections.values() for uid in unreadable_records(item.metadata)),
     )
 
 
@@ -234,4 +236,6 @@ def over_contents(contents: CellContents, fleet: str) -> CellContents:
             layout=whole.metadata.get(KEY_LAYOUT, ""),
         )
     wrong = {alias: target for alias, target in contents.aliases.items() if target in shared}
-    return replace(contents, collections=outlines, aliases={**contents.aliases, **names_of(states), **wrong})
+    lost = frozenset((item.name, uid) for item in states for uid in unreadable_records(item.metadata))
+    names = {**contents.aliases, **names_of(states), **wrong}
+    return replace(contents, collections=outlines, aliases=names, unreadable=lost)

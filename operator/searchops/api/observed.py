@@ -75,6 +75,8 @@ class CellState:
         version: what the server says it is, such as ``1.18.3``; empty where it does not say.
         shared: collections of many tenants, among `collections`.
         slices: how many of `collections` are slices: they take no room of their own.
+        unread: those of `shared` that could not be read just now: whose slices stand there is not known.
+        unreadable: uids of tenants whose record in a shared collection this version cannot read.
     """
 
     registration: CellRegistration
@@ -88,6 +90,8 @@ class CellState:
     version: str = ""
     shared: frozenset[str] = frozenset()
     slices: int = 0
+    unread: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -131,6 +135,7 @@ class CellContents:
             process left out: while it stays the same, nobody else has touched an index. None where this process
             made indexes while it was read, so that they cannot be told apart.
         server: changes when the answering server was started anew, or is another node.
+        unreadable: records in shared collections that this version cannot read, as collection and uid.
     """
 
     registration: CellRegistration
@@ -140,6 +145,7 @@ class CellContents:
     aliases: Mapping[str, str]
     foreign_index_writes: int | None
     server: str
+    unreadable: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def name(self) -> str:

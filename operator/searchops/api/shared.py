@@ -185,6 +185,12 @@ def records_of(metadata: Mapping[str, object]) -> dict[str, TenantRecord]:
     return found
 
 
+def unreadable_records(metadata: Mapping[str, object]) -> frozenset[str]:
+    """Uids of the records that cannot be read: what they name is somebody's, and nobody knows whose."""
+    keys = {key.removeprefix(RECORD_PREFIX) for key in metadata if key.startswith(RECORD_PREFIX)}
+    return frozenset(keys - records_of(metadata).keys())
+
+
 def standing(records: Iterable[tuple[str, TenantRecord]], suffix: str) -> tuple[str, int, SliceRecord] | None:
     """Which slice a name points to: collection, generation and slice; None where no record knows the name.
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from searchops.api.meta import API_VERSION, format_time
+from searchops.api.meta import API_VERSION
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.controllers.irreversible import irreversible
 from searchops.controllers.pass_reads import PassReads
 from searchops.controllers.tenant_backups import BackupFacts
 from searchops.controllers.tenant_gather import TenantGatherer, TenantPorts
 from searchops.controllers.tenant_lanes import Lanes
+from searchops.controllers.tenant_writes import TenantWrites
 from searchops.controllers.terminal import terminal_status
 from searchops.controllers.unreadable_tenant import to_let_go
 from searchops.planning import tenant as planner
 from searchops.planning import tenant_facts as act
-from searchops.planning.names import CELL_ANNOTATION, OWNER_UID_LABEL, tokens_collection
-from searchops.planning.tenant_access import key_id, renew_at, token_claims
-from searchops.planning.tenant_deletion import abandoned
+from searchops.planning.names import CELL_ANNOTATION, OWNER_UID_LABEL
+from searchops.planning.tenant_deletion import abandoned, deletion_failed
 from searchops.runtime.errors import NotReady, Terminal, Transient
 from searchops.runtime.result import Result
 
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from searchops.api.observed import AccessSecretState, CellRegistration
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.controllers.namespace_protection import NamespaceProtection
     from searchops.controllers.tenant_backups import BackupRecords
@@ -103,7 +99,7 @@ class TenantController:
         self._finalizer = finalizer
         self._lanes = Lanes(dependencies)
         self._clock = clock
-        self._lease_left = lease_left
+        self._writes = TenantWrites(ports, settings, clock=clock, lease_left=lease_left)
         self._gatherer = TenantGatherer(
             ports,
             settings,
@@ -189,9 +185,12 @@ class TenantController:
         elif ready is not None and ready.status == "True":
             return
         current = ready is not None and ready.observed_generation == tenant.metadata.generation
-        if ready is not None and current and ready.message.startswith(error.message[:80]):
+        if ready is not None and current and error.message[:80] in ready.message:
             return
-        status = planner.failed(tenant, reason, error.message, self._clock())
+        if deleting:
+            status = deletion_failed(tenant, planner.cell_of(tenant), error.message, self._clock())
+        else:
+            status = planner.failed(tenant, reason, error.message, self._clock())
         await self._status.write_if_changed(cached, status.to_wire())
         if ready is None or not current or ready.reason != reason:
             self._ports.events.record(_reference(cached), reason, error.message, warning=True)
@@ -277,7 +276,7 @@ class TenantController:
                 case act.EmitEvent(reason=reason, message=message, warning=warning):
                     self._ports.events.record(_reference(cached), reason, message, warning=warning)
                 case act.WriteAccessSecret():
-                    reads.wrote_secret(await self._write_secret(facts, owner, action))
+                    reads.wrote_secret(await self._writes.secret(facts, owner, action))
                 case act.DeleteAccessSecret(name=name):
                     reads.removed_secret(name)
                     await self._ports.secrets.delete(owner.namespace, name, owner_uid=owner.uid)
@@ -288,85 +287,7 @@ class TenantController:
                 case _:
                     if not isinstance(action, OF_REGISTER):
                         reads.wrote_cell()
-                    await self._ddl(facts, action)
-
-    async def _ddl(self, facts: TenantFacts, action: TenantAction) -> None:
-        """One call; a cell that stopped answering opens its breaker and holds back nobody else."""
-        cell = facts.cell.registration if facts.cell is not None else None
-        if cell is None:
-            raise Transient("the tenant's cell is not registered any more; it is read again")
-        ddl = self._ports.ddl
-        match action:
-            case act.PrepareRegister() | act.GrantTokens() | act.RevokeTokens():
-                await self._register(cell, action)
-            case act.ClaimCell(identity=identity):
-                await ddl.claim(cell, identity)
-            case act.CreateCollection(design=design):
-                await ddl.create_collection(cell, design)
-            case act.CreateIndex(collection=collection, field=field, kind=kind):
-                await ddl.create_index(cell, collection, field, kind)
-            case act.PointAlias(alias=alias, collection=collection):
-                async with irreversible(f"point alias {alias} to {collection}", self._lease_left):
-                    await ddl.point_alias(cell, alias, collection)
-            case act.RemoveAlias(alias=alias):
-                async with irreversible(f"remove alias {alias}", self._lease_left):
-                    await ddl.remove_alias(cell, alias)
-            case act.PatchCollection(collection=collection, metadata=metadata, strict=strict):
-                async with irreversible(f"patch {collection}", self._lease_left):
-                    await ddl.patch_metadata(cell, collection, dict(metadata), strict)
-            case act.AddVector(collection=collection, vector=vector, dimension=dimension):
-                await ddl.add_vector(cell, collection, vector, dimension)
-            case act.RemoveVector(collection=collection, vector=vector):
-                async with irreversible(f"remove vector {vector} of {collection}", self._lease_left):
-                    await ddl.remove_vector(cell, collection, vector)
-            case act.DropCollection(collection=collection):
-                async with irreversible(f"drop {collection}", self._lease_left):
-                    await ddl.drop_collection(cell, collection)
-
-    async def _register(
-        self, cell: CellRegistration, action: act.PrepareRegister | act.GrantTokens | act.RevokeTokens
-    ) -> None:
-        register, name = self._ports.register, tokens_collection(self._settings.fleet)
-        match action:
-            case act.PrepareRegister(identity=identity, replicas=replicas):
-                await register.prepare(cell, name, identity, replicas)
-            case act.GrantTokens(grants=grants):
-                await register.grant(cell, name, grants)
-            case act.RevokeTokens(ids=ids):
-                await register.revoke(cell, name, ids)
-
-    async def _write_secret(self, facts: TenantFacts, owner: Owner, action: act.WriteAccessSecret) -> AccessSecretState:
-        assert facts.cell is not None  # noqa: S101 - access is planned on a cell that answered
-        cell, entry, now = facts.cell.registration, action.entry, self._clock()
-        signing, lifetime = facts.signing or cell, self._settings.token_lifetime
-        if action.tier != "Collection":
-            assert facts.gateway_key is not None  # noqa: S101 - no such token is planned without
-            signing = replace(cell, api_key=facts.gateway_key)
-        claims = token_claims(
-            entry, owner, cell.name, issued=now, lifetime=lifetime, token_id=action.token_id, tier=action.tier
-        )
-        data = {
-            "gateway": self._settings.gateway_url,
-            "alias": owner.alias,
-            "token": self._ports.signer.sign(signing, claims),
-            "expiresAt": format_time(now + lifetime),
-        }
-        if action.tier == "Collection" and (entry.role == "Search" or entry.direct):
-            data["url"] = cell.urls[0]
-            if cell.grpc_port is not None:
-                data["grpcUrl"] = f"{urlsplit(cell.urls[0]).hostname}:{cell.grpc_port}"
-            if cell.ca_cert:
-                data["caCert"] = cell.ca_cert
-        annotations = {
-            "searchops.dev/inputs-digest": action.inputs_digest,
-            "searchops.dev/renew-at": format_time(renew_at(owner, entry, now, lifetime)),
-            "searchops.dev/token-id": action.token_id,
-            "searchops.dev/key-id": key_id(signing.api_key, action.tier),
-            "searchops.dev/tenant": owner.name,
-        }
-        return await self._ports.secrets.write(
-            owner.namespace, entry.secret_name, owner={"uid": owner.uid}, data=data, annotations=annotations
-        )
+                    await self._writes.on_cell(facts, action)
 
 
 def _goes_on(plan: TenantPlan) -> bool:

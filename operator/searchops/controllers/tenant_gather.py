@@ -186,7 +186,7 @@ class TenantGatherer:
         for state in states:
             if isinstance(state, BaseException):
                 raise state
-        return tuple(state for state in states if not isinstance(state, BaseException))
+        return tuple(_whole(state) for state in states if not isinstance(state, BaseException))
 
     async def _cluster(self) -> str:
         if not self._cluster_uid:
@@ -375,6 +375,13 @@ class TenantGatherer:
         seen = "refuses it" if trial is Trial.REFUSED else "gave no answer that proves it"
         said = f"the gateway at {url} {seen}; asked with the token of Secret {held.name}"
         return SearchProbe(False, said, silent=trial is Trial.UNKNOWN)
+
+
+def _whole(state: CellState) -> CellState:
+    """A cell for placement: where one of its shared collections is unread, the tenant may be there already."""
+    if not state.unread:
+        return state
+    return replace(state, reachable=False, error=f"{', '.join(sorted(state.unread))} cannot be read")
 
 
 def _is_ours(tenant: SearchTenant, secret: AccessSecretState) -> bool:

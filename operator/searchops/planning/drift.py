@@ -127,7 +127,8 @@ def orphans(
         owner = (metadata.get(KEY_NAMESPACE, ""), metadata.get(KEY_NAME, ""))
         if metadata[KEY_UID] not in uids and owner not in names:
             found.append(name)
-    return tuple(sorted(found))
+    unread = (f"{collection} (record of {uid})" for collection, uid in contents.unreadable if uid not in uids)
+    return tuple(sorted((*found, *unread)))
 
 
 def as_read(found: CollectionOutline, tenant: SearchTenant) -> CollectionState:

@@ -37,6 +37,7 @@ from searchops.planning.schema import (
     profile_of,
     side_of,
 )
+from searchops.planning.shared_trouble import shared_trouble
 from searchops.planning.tenant_access import plan_access
 from searchops.planning.tenant_adoption import adoptable_on, plan_adoption
 from searchops.planning.tenant_deletion import plan_deletion
@@ -110,6 +111,9 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
     trouble = _cell_trouble(tenant, cell, facts.identity, now)
     if trouble is not None:
         return trouble
+    unsure = shared_trouble(tenant, owner, cell)
+    if unsure is not None:
+        return _unknown_there(tenant, cell, *unsure, now)
     plan = _on_cell(tenant, facts, settings, owner, cell, profile, now)
     return with_backups(plan, tenant, facts, settings, now)
 
@@ -216,13 +220,19 @@ def _expected(cell: CellState, identity: CellIdentity) -> CellIdentity:
     return CellIdentity(identity.fleet, cell.name, identity.cluster)
 
 
+def _unknown_there(
+    tenant: SearchTenant, cell: CellState, reason: TenantReason, message: str, now: datetime
+) -> TenantPlan:
+    kept = [unknown(kind, reason, message) for kind in ("Provisioned", "Searchable")]
+    findings = (*kept, placed(cell), no("Ready", reason, message))
+    return TenantPlan((), status_with(tenant, findings, now, phase="Degraded"), CELL_RETRY_SECONDS)
+
+
 def _cell_trouble(tenant: SearchTenant, cell: CellState, identity: CellIdentity, now: datetime) -> TenantPlan | None:
     expected = _expected(cell, identity)
     if not cell.reachable:
         message = f"cell {cell.name} does not answer ({cell.error}); nothing is changed until it does"
-        kept = [unknown(kind, TenantReason.CELL_UNREACHABLE, message) for kind in ("Provisioned", "Searchable")]
-        findings = (*kept, placed(cell), no("Ready", TenantReason.CELL_UNREACHABLE, message))
-        return TenantPlan((), status_with(tenant, findings, now, phase="Degraded"), CELL_RETRY_SECONDS)
+        return _unknown_there(tenant, cell, TenantReason.CELL_UNREACHABLE, message, now)
     if not cell.registration.key_is_strong:
         message = (
             f"the apiKey of cell {cell.name} is shorter than 32 bytes: every tenant would hold a MAC of it; set a "

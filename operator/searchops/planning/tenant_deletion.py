@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.planning.conditions import no, stamp
+from searchops.planning.conditions import no
 from searchops.planning.names import (
     ABANDON_ANNOTATION,
     ACCESS_SECRET_TYPE,
@@ -29,6 +29,7 @@ from searchops.planning.names import (
     alias_name,
     alias_of,
 )
+from searchops.planning.shared_trouble import points_to_shared, shared_trouble
 from searchops.planning.tenant_facts import (
     DeleteAccessSecret,
     DeleteReindexJob,
@@ -40,12 +41,14 @@ from searchops.planning.tenant_facts import (
     TenantAction,
     TenantPlan,
 )
+from searchops.planning.tenant_report import status_with
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.observed import CollectionState
     from searchops.api.v1alpha1.search_tenant import SearchTenant
+    from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.schema import Owner
     from searchops.planning.tenant_facts import TenantFacts
 
@@ -62,33 +65,19 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
     """Let a tenant go without touching anything that is not its own."""
     if FINALIZER not in tenant.metadata.finalizers:
         return TenantPlan((), None)
-    cell = facts.cell
     given_up = abandoned(tenant)
-    trouble = _trouble(facts, owner)
-    if trouble and cell is not None and not given_up:
-        message = (
-            f"deletion waits for cell {cell.name}, {trouble}; where it is gone for good, "
-            f'remove its Secret or annotate the tenant with {ABANDON_ANNOTATION}: "true"'
-        )
-        findings = (no("Ready", TenantReason.DELETING, message),)
-        conditions = stamp(findings, tenant.status.conditions, tenant.metadata.generation, now)
-        others = tuple(item for item in tenant.status.conditions if item.type != "Ready")
-        status = tenant.status.model_copy(
-            update={
-                "observed_generation": tenant.metadata.generation,
-                "phase": "Deleting",
-                "conditions": tuple(sorted((*conditions, *others), key=lambda item: item.type)),
-            }
-        )
-        return TenantPlan((), status, RETRY_SECONDS)
+    cell = None if given_up else facts.cell
+    trouble = _trouble(tenant, facts, owner) if cell is not None else ""
+    if trouble and cell is not None:
+        return TenantPlan((), _held_up(tenant, cell.name, trouble, now), RETRY_SECONDS)
     actions: list[TenantAction] = []
     if tenant.status.rebuild is not None:
         actions.append(DeleteReindexJob(tenant.status.rebuild.reindex_job))
     retain = tenant.spec.deletion_policy == "Retain" or tenant.spec.deletion_protection
-    if cell is not None and not trouble and not given_up:
+    if cell is not None:
         actions += _on_cell(tenant, facts, owner, now, retain=retain)
     if not retain:
-        grants = facts.register.grants if facts.register is not None and not trouble and not given_up else ()
+        grants = facts.register.grants if facts.register is not None and cell is not None else ()
         if grants:
             actions.append(RevokeTokens(tuple(sorted(grant.id for grant in grants))))
         names = {entry.secret_name for entry in tenant.spec.access} | set(tenant.status.access_secrets)
@@ -97,17 +86,43 @@ def plan_deletion(tenant: SearchTenant, facts: TenantFacts, owner: Owner, now: d
         actions += [DeleteAccessSecret(name) for name in owned]
     ends = "dropped" if tenant.spec.deletion_policy == "Delete" else "stored as a snapshot and dropped"
     kept = "kept" if retain else f"{ends} {tenant.spec.undelete_window} from now"
-    actions += [EmitEvent("Deleted", f"{owner.alias} is unpublished; its data is {kept}"), RemoveFinalizer()]
+    said = f"{owner.alias} is unpublished; its data is {kept}"
+    if given_up:
+        said = f"{owner.alias} is given up ({ABANDON_ANNOTATION}): its cell was not asked, and has it as it was"
+    actions += [EmitEvent("Deleted", said), RemoveFinalizer()]
     return TenantPlan(tuple(actions), None)
 
 
-def _trouble(facts: TenantFacts, owner: Owner) -> str:
+def deletion_failed(tenant: SearchTenant, cell: str | None, error: str, now: datetime) -> SearchTenantStatus:
+    """The status of a deletion whose pass ended in an error: of its cell, or of something else that the error names."""
+    if cell and f"cell {cell}" in error:
+        return _held_up(tenant, cell, f"which cannot be read or written just now ({error})", now)
+    message = f"deletion waits: {error}; it is tried again"
+    return status_with(tenant, (no("Ready", TenantReason.DELETING, message),), now, phase="Deleting")
+
+
+def _held_up(tenant: SearchTenant, cell: str, why: str, now: datetime) -> SearchTenantStatus:
+    """Waiting for a cell, with the two ways out that a person has."""
+    message = (
+        f"deletion waits for cell {cell}, {why}; where it is gone for good, "
+        f'remove its Secret or annotate the tenant with {ABANDON_ANNOTATION}: "true"'
+    )
+    return status_with(tenant, (no("Ready", TenantReason.DELETING, message),), now, phase="Deleting")
+
+
+def _trouble(tenant: SearchTenant, facts: TenantFacts, owner: Owner) -> str:
     """Why nothing may be written on the cell now; empty where it may. A copy of our data elsewhere is not ours."""
     cell = facts.cell
     if cell is None:
         return ""
     if not cell.reachable:
         return f"which does not answer ({cell.error})"
+    unsure = shared_trouble(tenant, owner, cell)
+    if unsure is not None:
+        return f"where {unsure[1]}"
+    wrong = points_to_shared(owner, cell)
+    if wrong:
+        return f"where alias {wrong} points to the shared collection {cell.aliases[wrong]}: remove that alias"
     expected = CellIdentity(facts.identity.fleet, cell.name, facts.identity.cluster)
     seen = cell.identity
     if seen == expected or (seen is None and not any(owner.owns(item) for item in facts.collections)):

@@ -19,6 +19,7 @@ from searchops.planning.names import (
     KEY_ADOPTED,
     KEY_DELETED_AT,
     KEY_DROP_AFTER,
+    KEY_DROPPING,
     KEY_FLEET,
     KEY_FORMER_UID,
     KEY_NAME,
@@ -81,6 +82,7 @@ def reclaimable(
         now: the time of the pass.
         published: where the tenant's alias points to.
     """
+    collections = [item for item in collections if KEY_DROPPING not in item.metadata]  # half of it is gone already
     own = [item for item in collections if owner.owns(item)]
     noted = [item for item in own if KEY_DELETED_AT in item.metadata]
     if noted:  # the object is back from a backup of the cluster, uid and all

@@ -14,7 +14,7 @@ from searchops.api.meta import format_time
 from searchops.api.observed import CellIdentity
 from searchops.planning.names import KEY_DELETED_AT, KEY_DROP_AFTER, KEY_POLICY, KEY_WAS_LIVE
 from searchops.planning.tenant import plan_tenant
-from searchops.planning.tenant_deletion import tombstones_due
+from searchops.planning.tenant_deletion import deletion_failed, tombstones_due
 from searchops.planning.tenant_facts import (
     DeleteAccessSecret,
     DeleteReindexJob,
@@ -149,7 +149,24 @@ def test_a_cell_that_may_not_be_written_is_waited_for_unless_abandoned(cell: Any
     assert plan(going("Delete"), facts) == TenantPlan((), expected, 10.0)
     annotations = {"searchops.dev/cell": "eu-1", "searchops.dev/abandon": "true"}
     given_up = plan(going("Delete", annotations=annotations), facts)
-    assert given_up == TenantPlan((*SECRETS, DROPPED, RemoveFinalizer()), None)
+    said = f"{ALIAS} is given up (searchops.dev/abandon): its cell was not asked, and has it as it was"
+    assert given_up == TenantPlan((*SECRETS, EmitEvent("Deleted", said), RemoveFinalizer()), None)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            "cell eu-1 answered 503 to describe demo.shop.acme@g1",
+            "deletion waits for cell eu-1, which cannot be read or written just now (cell eu-1 answered 503 to "
+            f"describe demo.shop.acme@g1); where it is gone for good, {WAITS}",
+        ),
+        ("GET /api/v1/secrets: no answer", "deletion waits: GET /api/v1/secrets: no answer; it is tried again"),
+    ],
+)
+def test_a_deletion_whose_pass_failed_says_what_it_waits_for_and_keeps_its_phase(error: str, message: str) -> None:
+    found = deletion_failed(going("Delete"), "eu-1", error, NOW)
+    assert found == case.unready_status("Deleting", message, phase="Deleting")
 
 
 def test_an_unclaimed_cell_without_our_collections_holds_nobody_back() -> None:
