@@ -5,7 +5,7 @@ Plain frozen values that ports return and planners take; no client library's typ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +61,10 @@ class CellIdentity:
     fleet: str
     cell: str
     cluster: str
+
+    def at(self, cell: str) -> CellIdentity:
+        """What this operator wants a cell of this name to say."""
+        return replace(self, cell=cell)
 
 
 @dataclass(frozen=True, slots=True)

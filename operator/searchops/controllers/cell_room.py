@@ -129,7 +129,7 @@ class CellRooms:
 
     async def _try(self, cell: CellRegistration, identity: CellIdentity) -> None:
         hold = self._holds[cell.name]
-        has_room = await self._probe.try_room(cell, CellIdentity(identity.fleet, cell.name, identity.cluster))
+        has_room = await self._probe.try_room(cell, identity.at(cell.name))
         now = self._clock()
         if not has_room:
             self._holds[cell.name] = still_held(hold, now)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from searchops.api.observed import CellIdentity
 from searchops.planning import tenant as planner
 from searchops.planning.names import FINALIZER, KEY_DELETED_AT, KEY_RESTORED
 from searchops.runtime.key import Key
@@ -69,7 +68,7 @@ class BackupFacts:
     async def _stamp(self, cell: CellRegistration, owner: Owner, facts: TenantFacts) -> str:
         state = await self._cells.survey(cell)
         target = state.aliases.get(owner.alias)
-        expected = CellIdentity(facts.identity.fleet, cell.name, facts.identity.cluster)
+        expected = facts.identity.at(cell.name)
         if target is None or state.identity != expected:
             return ""
         collection = await self._cells.describe(cell, target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.backup_report import with_backups
 from searchops.planning.binding_state import BindingContext, read_bindings, unreadable
@@ -26,7 +25,6 @@ from searchops.planning.names import (
     collection_name,
     generation_of,
 )
-from searchops.planning.placement import NotPlaced, place
 from searchops.planning.schema import (
     Owner,
     SchemaDifference,
@@ -39,7 +37,7 @@ from searchops.planning.schema import (
 )
 from searchops.planning.shared_trouble import shared_trouble
 from searchops.planning.tenant_access import plan_access
-from searchops.planning.tenant_adoption import adoptable_on, plan_adoption
+from searchops.planning.tenant_adoption import plan_adoption
 from searchops.planning.tenant_deletion import plan_deletion
 from searchops.planning.tenant_facts import (
     AddFinalizer,
@@ -54,20 +52,19 @@ from searchops.planning.tenant_facts import (
     TenantPlan,
     TenantSettings,
 )
-from searchops.planning.tenant_reclaim import live_generation, named_sides, number_of, plan_reclaim, reclaimable
+from searchops.planning.tenant_placement import PLACEMENT_RETRY_SECONDS, plan_placement
+from searchops.planning.tenant_reclaim import live_generation, named_sides, number_of, plan_reclaim
 from searchops.planning.tenant_report import CELL_RETRY_SECONDS, failed, placed, report, status_with, unready
 from searchops.planning.tenant_room import held, plan_binding, waits_for_room
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from searchops.api.observed import CellState, CollectionState
+    from searchops.api.observed import CellIdentity, CellState, CollectionState
     from searchops.api.retrieval import RetrievalProfile
     from searchops.api.v1alpha1.search_tenant import SearchTenant, SearchTenantSpec
 
 __all__ = ["cell_of", "failed", "held", "owner_of", "plan_tenant", "unsupported_fields"]
-
-PLACEMENT_RETRY_SECONDS = 30.0
 
 
 def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettings, now: datetime) -> TenantPlan:
@@ -97,7 +94,7 @@ def plan_tenant(tenant: SearchTenant, facts: TenantFacts, settings: TenantSettin
     if claimed is None or FINALIZER not in tenant.metadata.finalizers:
         if tenant.spec.paused:
             return _paused_before(tenant, "the tenant is not placed", now)
-        return _place(tenant, facts, settings, owner, claimed, now)
+        return plan_placement(tenant, facts, settings, owner, claimed, now)
     if facts.restored is not None and not tenant.spec.paused:
         message = (
             f"{owner.alias} was restored onto cell {facts.restored}, which is its cell from now on; it was {claimed}"
@@ -166,60 +163,6 @@ def _paused_before(tenant: SearchTenant, what: str, now: datetime) -> TenantPlan
     return unready(tenant, now, TenantReason.PAUSED, message, phase="Paused")
 
 
-def _place(
-    tenant: SearchTenant,
-    facts: TenantFacts,
-    settings: TenantSettings,
-    owner: Owner,
-    claimed: str | None,
-    now: datetime,
-) -> TenantPlan:
-    known = claimed or tenant.status.cell
-    if known is not None:
-        return TenantPlan((AddFinalizer(known),), None, 0.0)
-    ours = {cell.name: cell.identity in (None, _expected(cell, facts.identity)) for cell in facts.cells}
-    outcome = place(
-        tenant.spec.placement.cell_selector,
-        facts.cells,
-        alias=owner.alias,
-        grants=facts.grants,
-        identity_ok=ours,
-        holders=_holders(tenant, facts, settings, owner, ours, now),
-        holds=facts.holds,
-    )
-    if isinstance(outcome, NotPlaced):
-        reason = TenantReason.NO_MATCHING_CELL if outcome.no_match else TenantReason.NO_CAPACITY
-        if outcome.waiting:
-            reason = TenantReason.CELL_UNREACHABLE
-        findings = (no("Placed", reason, outcome.message), no("Ready", reason, outcome.message))
-        status = status_with(tenant, findings, now, phase="Pending")
-        return TenantPlan((), status, PLACEMENT_RETRY_SECONDS)
-    return TenantPlan((AddFinalizer(outcome.cell),), None, 0.0)
-
-
-def _holders(
-    tenant: SearchTenant,
-    facts: TenantFacts,
-    settings: TenantSettings,
-    owner: Owner,
-    ours: dict[str, bool],
-    now: datetime,
-) -> tuple[str, ...]:
-    """Cells of ours with data that the tenant may take back, the latest first, then one whose collection it adopts."""
-    found = []
-    for name, collections in facts.held.items():
-        mine = tuple(item for item in collections if owner.owns(item))
-        back = mine or reclaimable(tenant, owner, collections, settings, now)
-        if back and ours.get(name, False):
-            found.append((max(item.metadata.get(KEY_DELETED_AT, "~") for item in back), name))
-    holders = [name for _, name in sorted(found, reverse=True)]
-    return (*holders, *(cell.name for cell in facts.cells if ours[cell.name] and adoptable_on(tenant, cell)))
-
-
-def _expected(cell: CellState, identity: CellIdentity) -> CellIdentity:
-    return CellIdentity(identity.fleet, cell.name, identity.cluster)
-
-
 def _unknown_there(
     tenant: SearchTenant, cell: CellState, reason: TenantReason, message: str, now: datetime
 ) -> TenantPlan:
@@ -229,7 +172,7 @@ def _unknown_there(
 
 
 def _cell_trouble(tenant: SearchTenant, cell: CellState, identity: CellIdentity, now: datetime) -> TenantPlan | None:
-    expected = _expected(cell, identity)
+    expected = identity.at(cell.name)
     if not cell.reachable:
         message = f"cell {cell.name} does not answer ({cell.error}); nothing is changed until it does"
         return _unknown_there(tenant, cell, TenantReason.CELL_UNREACHABLE, message, now)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
-from searchops.api.observed import CellIdentity
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.conditions import no
 from searchops.planning.names import (
@@ -123,7 +122,7 @@ def _trouble(tenant: SearchTenant, facts: TenantFacts, owner: Owner) -> str:
     wrong = points_to_shared(owner, cell)
     if wrong:
         return f"where alias {wrong} points to the shared collection {cell.aliases[wrong]}: remove that alias"
-    expected = CellIdentity(facts.identity.fleet, cell.name, facts.identity.cluster)
+    expected = facts.identity.at(cell.name)
     seen = cell.identity
     if seen == expected or (seen is None and not any(owner.owns(item) for item in facts.collections)):
         return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time
-from searchops.api.observed import CellIdentity, TokenGrant
+from searchops.api.observed import TokenGrant
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.names import ACCESS_SECRET_TYPE, is_gateway_key, short_hash, tokens_collection
 from searchops.planning.tenant_facts import (
@@ -75,7 +75,7 @@ def plan_register(
     register = facts.register
     if register is None:
         return RegisterStep(conflict="the register of tokens could not be read; no token is signed until it can")
-    expected = _expected(facts, cell)
+    expected = facts.identity.at(cell.name)
     if register.exists and register.owner != expected:
         return RegisterStep(
             conflict=f"collection {tokens_collection(owner.fleet)} on cell {cell.name} is not this operator's register "
@@ -110,10 +110,6 @@ def plan_register(
     left = sorted({grant.secret for grant in register.grants} - names)
     actions += [DeleteAccessSecret(name) for name in left if _ours(facts.secrets.get(name), owner)]
     return RegisterStep(tuple(actions), tuple(values))
-
-
-def _expected(facts: TenantFacts, cell: CellState) -> CellIdentity:
-    return CellIdentity(facts.identity.fleet, cell.name, facts.identity.cluster)
 
 
 def _lost(owner: Owner, cell: CellState) -> str:
