@@ -117,7 +117,9 @@ class SharedScene:
         await self.admin.close()
 
 
-def make_scene(server: Server, tier: Tier, *, url: str = "", tenants_each: int = 3) -> SharedScene:
+def make_scene(
+    server: Server, tier: Tier, *, url: str = "", tenants_each: int = 3, indexing_threshold: int = 10_000
+) -> SharedScene:
     """A scene on a server, or on a proxy before it."""
     ticks = itertools.count(0, 10)
     fleet = f"f{uuid.uuid4().hex[:8]}"
@@ -128,6 +130,7 @@ def make_scene(server: Server, tier: Tier, *, url: str = "", tenants_each: int =
         fleet=fleet,
         tenants_each=tenants_each,
         slice_key=slice_key,
+        indexing_threshold=indexing_threshold,
         made=made.append,
         now=lambda: float(next(ticks)),
     )

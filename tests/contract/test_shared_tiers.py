@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.contract.shared_parts import SharedScene
 
+    from searchops.api.observed import Tier
     from searchops_sandbox.qdrant.replay import Server
 
 if TYPE_CHECKING:
@@ -173,6 +174,29 @@ async def test_a_full_collection_makes_another_and_one_layout_is_not_anothers(sc
         counts[collection] = sum(key.startswith(RECORD_PREFIX) for key in metadata)
     prefix = f"{scene.fleet}@shared"
     assert counts == {f"{prefix}-0a1b2c3d-0": 3, f"{prefix}-0a1b2c3d-1": 1, f"{prefix}-ffffffff-0": 1}
+
+
+@pytest.mark.parametrize("tier", ["Shared", "ShardKey"])
+async def test_a_vector_more_is_not_put_into_an_index_that_others_search(server: Server, tier: Tier) -> None:
+    """Segments of the tier Shared are everybody's: filling a second vector would take their index away for a while."""
+    scene = make_scene(server, tier, indexing_threshold=4)
+    try:
+        first, beside = await scene.provision("acme"), await scene.provision("bolt")
+        await scene.write(first)
+        assert (await scene.seen(first)).indexed_together == len(PRODUCTS)
+        await scene.write(beside)
+        together = 2 * len(PRODUCTS) if tier == "Shared" else len(PRODUCTS)
+        assert (await scene.seen(first)).indexed_together == together
+        second = await scene.provision("acme", 2, dense=((OTHER, 4),))
+        third = await scene.provision("bolt", 2, dense=((OTHER, 4),))
+        stands = [(await scene.address(name)).collection for name in (first, beside, second, third)]
+        assert (stands[0], stands[2]) == (stands[1], stands[3])
+        assert (stands[0] == stands[2]) is (tier == "ShardKey")
+        assert (await scene.aliases())[scene.alias("acme")] == second, "the name has moved with it"
+        kept = (await scene.admin.get_collection(stands[0])).config.params.vectors or {}
+        assert (OTHER in kept) is (tier == "ShardKey")
+    finally:
+        await scene.clear()
 
 
 async def test_what_is_somebody_elses_is_not_taken(scene: SharedScene) -> None:

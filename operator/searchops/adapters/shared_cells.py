@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         CellIdentity,
         CellRegistration,
         CollectionDesign,
+        CollectionState,
         StrictMode,
     )
 
@@ -64,6 +65,7 @@ class SharedCells(SharedReads):
         fleet: whose shared collections are looked into.
         tenants_each: most tenants of one shared collection.
         slice_key: key of a new slice, from its owner's uid, alias and generation, and the binding it is made with.
+        indexing_threshold: points from which a collection's vectors are indexed.
         made: told of a cell on which a shared collection was made.
         now: monotonic seconds.
     """
@@ -75,12 +77,14 @@ class SharedCells(SharedReads):
         fleet: str,
         tenants_each: int,
         slice_key: Callable[[str, str, int, str], str],
+        indexing_threshold: int,
         made: Callable[[str], None] = lambda _cell: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(cells, fleet=fleet, now=now)
         self._tenants_each = tenants_each
         self._slice_key = slice_key
+        self._indexing_threshold = indexing_threshold
         self._made = made
 
     # -- writes ------------------------------------------------------------------------------------------------
@@ -209,21 +213,25 @@ class SharedCells(SharedReads):
     # -- within ------------------------------------------------------------------------------------------------
 
     async def _room(self, cell: CellRegistration, uid: str, design: CollectionDesign) -> str:
-        """A shared collection of this layout: where the tenant is already, else the first with room, else a new one."""
+        """A shared collection of this layout: where the tenant is already, else the first with room, else a new one.
+
+        One of the tier Shared that is indexed and lacks a vector is passed by: to add and fill one dismantles the
+        index of every tenant in it.
+        """
         shelf = await self._current(cell)
         alike = [
             name
             for name, item in sorted(shelf.collections.items())
             if (item.metadata.get(KEY_SHARED), item.metadata.get(KEY_LAYOUT)) == (design.tier, design.layout)
         ]
+        alike = [name for name in alike if not self._would_dismantle(shelf.collections[name], design)]
         holding = [name for name in alike if uid in shelf.records(name)]
         roomy = [name for name in alike if len(shelf.records(name)) < self._tenants_each]
         if holding or roomy:
             collection = (holding or roomy)[0]
         else:
             taken = (await self._cells.survey(cell)).collections
-            numbers = range(len(alike), len(alike) + len(taken) + 1)
-            names = (shared_name(self._fleet, design.layout, number) for number in numbers)
+            names = (shared_name(self._fleet, design.layout, number) for number in range(len(taken) + 1))
             collection = next(name for name in names if name not in taken)
             await self._points.create(cell, collection, design, self._fleet)
             self._made(cell.name)
@@ -231,6 +239,10 @@ class SharedCells(SharedReads):
             await self._points.index_tenants(cell, collection)
         await self._fit_vectors(cell, collection, design)
         return collection
+
+    def _would_dismantle(self, shared: CollectionState, design: CollectionDesign) -> bool:
+        lacking = any(shared.dense.get(vector) != dimension for vector, dimension in design.dense)
+        return design.tier == "Shared" and lacking and shared.points >= self._indexing_threshold
 
     async def _fit_vectors(self, cell: CellRegistration, collection: str, design: CollectionDesign) -> None:
         found = await self._reread(cell, collection)

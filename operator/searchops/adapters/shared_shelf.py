@@ -153,6 +153,7 @@ def as_collection(found: Found, points: int) -> CollectionState:
         indexed_vectors=None,
         slice=found.address,
         layout=shared.metadata.get(KEY_LAYOUT, ""),
+        points_beside=shared.points if found.address.tier == "Shared" else 0,
     )
 
 

@@ -219,6 +219,7 @@ class CollectionState:
         points: approximately; of a slice exactly.
         slice: where the points stand, if this is a slice; its name is then no collection's.
         layout: of a slice, as in `CollectionDesign`.
+        points_beside: of a slice whose points share segments with other tenants': approximately all of theirs.
     """
 
     name: str
@@ -236,6 +237,12 @@ class CollectionState:
     optimizer_error: str = ""
     slice: SliceAddress | None = None
     layout: str = ""
+    points_beside: int = 0
+
+    @property
+    def indexed_together(self) -> int:
+        """Points whose index a second vector would dismantle: those of its segments, whosever they are."""
+        return max(self.points, self.points_beside)
 
     @property
     def tier(self) -> Tier:

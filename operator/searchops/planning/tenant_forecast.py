@@ -34,6 +34,10 @@ WHY_LARGE = (
     f"only the vector differs, but the live collection has at least {INDEXING_THRESHOLD_POINTS} points, whose index a "
     "second vector would dismantle"
 )
+WHY_LARGE_TOGETHER = (
+    f"only the vector differs, but the shared collection has at least {INDEXING_THRESHOLD_POINTS} points of all its "
+    "tenants, whose index a second vector would dismantle"
+)
 WHY_SMALL = (
     "only the vector differs, and the live collection is below "
     f"{INDEXING_THRESHOLD_POINTS} points, so that a second vector slows no search"
@@ -160,6 +164,8 @@ def _strategy(context: BindingContext, need: Need, documents: int) -> tuple[Stra
         return "BlueGreen", WHY_ADOPTED
     if documents >= INDEXING_THRESHOLD_POINTS:
         return "BlueGreen", WHY_LARGE
+    if context.current.indexed_together >= INDEXING_THRESHOLD_POINTS:
+        return "BlueGreen", WHY_LARGE_TOGETHER
     return "NamedVector", WHY_SMALL
 
 

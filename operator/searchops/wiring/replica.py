@@ -30,6 +30,7 @@ from searchops.controllers.model import status_of
 from searchops.controllers.namespace_protection import NamespaceProtection
 from searchops.controllers.tenant_lanes import limits_for
 from searchops.planning.names import slice_key
+from searchops.planning.schema import INDEXING_THRESHOLD_POINTS
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.dependency import Dependencies
 from searchops.runtime.ghost_sweep import GhostSweep
@@ -95,6 +96,7 @@ class Operator:
             fleet=settings.fleet,
             tenants_each=settings.shared_tenants,
             slice_key=slice_key,
+            indexing_threshold=INDEXING_THRESHOLD_POINTS,
             made=self._shared_made,
         )
         self._servers = TritonServers()

@@ -50,7 +50,9 @@ class Operator:
         self.fleet = f"f{uuid.uuid4().hex[:8]}"
         self.tier: Tier = tier
         self.raw = QdrantCells()
-        self.cells = SharedCells(self.raw, fleet=self.fleet, tenants_each=10, slice_key=slice_key)
+        self.cells = SharedCells(
+            self.raw, fleet=self.fleet, tenants_each=10, slice_key=slice_key, indexing_threshold=10_000
+        )
         self.tokens = QdrantTokens(self.raw)
         self.cell = CellRegistration("eu-1", {}, (cell.rest_url,), None, 1000, api_key=KEY)
         self.identity = CellIdentity(self.fleet, "eu-1", "cluster-1")

@@ -13,7 +13,7 @@ from searchops.api.retrieval import lexical_vector, trigram_vector
 from searchops.api.shared import SliceAddress
 from searchops.api.v1alpha1.search_tenant_status import IsolationStatus
 from searchops.planning import tenant_facts as act
-from searchops.planning.schema import SHARED_STRICT, layout_of
+from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, SHARED_STRICT, layout_of
 from searchops.planning.tenant_access import inputs_digest, token_claims
 
 if TYPE_CHECKING:
@@ -195,3 +195,16 @@ def test_whatever_is_wanted_who_signs_follows_from_the_tier_that_serves(
     actions = plan(wanted, facts).actions
     written = [action for action in actions if isinstance(action, act.WriteAccessSecret)]
     assert {action.tier for action in written} == {live}
+
+
+@pytest.mark.parametrize(("more", "strategy"), [(-1, "NamedVector"), (0, "BlueGreen")])
+def test_a_second_vector_is_no_small_matter_where_others_points_share_the_index(more: int, strategy: str) -> None:
+    live = slice_of(SHARED, points_beside=INDEXING_THRESHOLD_POINTS + more)
+    assert live.points == 100
+    found = case.plan_tenant(
+        SHARED, facts_of(SHARED, live, model=case.make_model(case.revision(2))), case.SETTINGS, case.NOW
+    )
+    assert found.status is not None
+    assert found.status.plan is not None
+    assert found.status.plan.strategy == strategy
+    assert ("of all its tenants" in (found.status.plan.why or "")) is (strategy == "BlueGreen")
