@@ -11,6 +11,7 @@ import pytest
 from searchops_sandbox.demo.buckets import CATALOGUES
 from searchops_sandbox.fleet import Fleet, condition_of, tenant_manifest
 from searchops_sandbox.processes import SandboxError
+from searchops_sandbox.registration import NAMESPACE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -89,3 +90,36 @@ async def test_a_cell_that_is_down_is_named_by_its_own_tenants_alone(
     await fleet.condition("searchtenants", "gamma", "Ready", "True")
     assert await fleet.collections(cell) == collections
     assert await fleet.hits("gamma") == before["gamma"]
+
+
+async def test_a_drained_cell_takes_nobody_new_and_keeps_whom_it_has(
+    fleet: Fleet, merchants: tuple[str, str, str]
+) -> None:
+    before = await fleet.hits("beta")
+    await _annotate_cell(fleet, "eu-1", {"searchops.dev/drain": "true"})
+    try:
+        await fleet.apply(tenant_manifest("late", region="eu"))
+        found = await fleet.condition("searchtenants", "late", "Placed", "False", "NoCapacity")
+        assert "eu-1 holds " in found["message"]
+        assert "is drained (searchops.dev/drain on its Secret)" in found["message"]
+        assert (await fleet.index("beta"))[0] == 200, "who lives there is served and written as ever"
+        assert await fleet.hits("beta") == before
+        await fleet.apply(tenant_manifest("beta", region="eu", undelete_window="96h"))
+        generation = (await fleet.get("searchtenants", "beta"))["metadata"]["generation"]
+
+        async def observed() -> bool:
+            status = (await fleet.get("searchtenants", "beta"))["status"]
+            return bool(status["observedGeneration"] == generation)
+
+        await fleet.until("beta's change is served on the drained cell", observed)
+        assert condition_of(await fleet.get("searchtenants", "beta"), "Ready")["status"] == "True"
+    finally:
+        await _annotate_cell(fleet, "eu-1", {"searchops.dev/drain": None})
+    await fleet.condition("searchtenants", "late", "Ready", "True")
+    await fleet.delete("searchtenants", "late")
+
+
+async def _annotate_cell(fleet: Fleet, cell: str, annotations: dict[str, str | None]) -> None:
+    async with fleet.platform.sandbox.api() as api:
+        path = f"/api/v1/namespaces/{NAMESPACE}/secrets/{cell}"
+        await api.patch(path, {"metadata": {"annotations": annotations}})
