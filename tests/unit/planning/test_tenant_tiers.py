@@ -14,6 +14,7 @@ from searchops.api.shared import SliceAddress
 from searchops.api.v1alpha1.search_tenant_status import IsolationStatus
 from searchops.planning import tenant_facts as act
 from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, SHARED_STRICT, layout_of
+from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest, token_claims
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def test_whatever_is_wanted_who_signs_follows_from_the_tier_that_serves(
 def test_a_second_vector_is_no_small_matter_where_others_points_share_the_index(more: int, strategy: str) -> None:
     live = slice_of(SHARED, points_beside=INDEXING_THRESHOLD_POINTS + more)
     assert live.points == 100
-    found = case.plan_tenant(
+    found = plan_tenant(
         SHARED, facts_of(SHARED, live, model=case.make_model(case.revision(2))), case.SETTINGS, case.NOW
     )
     assert found.status is not None
