@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
+PAUSE_SECONDS = 1.0
+"""Between two rounds, however often one is asked for: a round reads every cell, and every pass of a burst may ask."""
 
 
 class GatewaySecret(Protocol):
@@ -100,8 +102,7 @@ class GatewayCredentialKeeper:
             try:
                 async with asyncio.timeout(self._period if done else RETRY_SECONDS):
                     await self._asked.wait()
-                if not done:
-                    await asyncio.sleep(1.0)
+                await asyncio.sleep(PAUSE_SECONDS)
             except TimeoutError:
                 continue
 

@@ -152,7 +152,6 @@ class TenantGatherer:
             register=register,
             signing=self._ports.keys.signing(registration),
             canary=self._ports.canary.result(own),
-            gateway_key=self._ports.gateway_keys.key(),
             rates=self._rates.of(tenant.spec.model.name),
             worker_labels=self._worker_labels(model),
         )
@@ -162,6 +161,8 @@ class TenantGatherer:
         collections = await self._collections(registration, state, owner.alias, adoption_of(tenant), reads)
         register = await self._with_former(registration, register, owner, collections)
         facts = replace(facts, collections=collections, register=register)
+        if tenant.spec.isolation != "Collection" or any(item.slice is not None for item in collections):
+            facts = replace(facts, gateway_key=self._ports.gateway_keys.key())
         current = next((item for item in collections if item.name == state.aliases.get(owner.alias)), None)
         if current is None or not owner.owns(current) or tenant.metadata.deletion_timestamp is not None:
             return facts

@@ -114,8 +114,10 @@ class FakeGatewayKeys:
 
     def __init__(self) -> None:
         self.now: str | None = "g" * 40
+        self.asked = 0
 
     def key(self) -> str | None:
+        self.asked += 1
         return self.now
 
 

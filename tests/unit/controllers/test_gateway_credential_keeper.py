@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from searchops.adapters.tokens import CellKeySigner
 from searchops.api.observed import CellIdentity, CellRegistration, CellState
 from searchops.api.shared import GatewayCredentials, HeldCredentials, Notes
 from searchops.api.v1alpha1 import SearchTenant
-from searchops.controllers.gateway_credentials import GatewayCredentialKeeper
+from searchops.controllers.gateway_credentials import PAUSE_SECONDS, GatewayCredentialKeeper
 from searchops.planning.gateway_credentials import CredentialSettings
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import Conflict, Terminal, Transient
@@ -170,3 +172,36 @@ async def test_a_write_whose_answer_was_lost_leaves_one_key() -> None:
     assert scene.secret.held is not None
     assert scene.secret.held.credentials.keys == (scene.keeper.key(),)
     assert scene.secret.writes == 1
+
+
+async def test_a_burst_that_asks_at_every_pass_makes_one_round_and_the_next_after_its_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    rounds, asked_at = 0, 3
+    enough = asyncio.Event()
+
+    async def once() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == asked_at:
+            enough.set()
+        return True
+
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def paused(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(scene.keeper, "run_once", once)
+    monkeypatch.setattr(asyncio, "sleep", paused)
+    running = asyncio.create_task(scene.keeper.run())
+    while not enough.is_set():
+        scene.keeper.key()  # not known yet: each of these asks for a round
+        await sleep(0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert pauses == [PAUSE_SECONDS] * (asked_at - 1)

@@ -152,3 +152,17 @@ async def test_a_deleted_one_is_swept_and_the_name_is_free() -> None:
     world.now += timedelta(hours=2)
     assert await world.sweeper().run_once() == 1
     assert world.server.collections == {}
+
+
+async def test_a_tenant_with_a_collection_of_its_own_never_asks_for_the_gateways_key() -> None:
+    """Each question for a key that is not there wakes its keeper, which reads every cell."""
+    world = TenantWorld()
+    world.gateway_keys.now = None
+    world.set_model()
+    world.apply_tenant()
+    await world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+    assert world.gateway_keys.asked == 0
+    world.apply_tenant(isolation="Shared")
+    await world.settle()
+    assert world.gateway_keys.asked > 0
