@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from contract.wire import HOWS, Wire
 from searchops.adapters.access_probes import AccessProbes
 from searchops.adapters.tokens import CellKeySigner
 from searchops.api.observed import AccessSecretState, CanaryResult, CellRegistration, Trial
@@ -29,15 +30,13 @@ from searchops.runtime.errors import Transient
 from searchops.runtime.key import Key
 from searchops_sandbox.processes import free_port
 from searchops_sandbox.qdrant.cell import QdrantCell
+from unit.controllers.fakes_faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from tests.contract.wire import HOWS, How, Wire
-    from tests.unit.controllers.fakes_faults import Faults, When
-else:
-    from contract.wire import HOWS, Wire
-    from unit.controllers.fakes_faults import Faults
+    from contract.wire import How
+    from unit.controllers.fakes_faults import When
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,17 +10,14 @@ import pytest
 import pytest_asyncio
 from qdrant_client import AsyncQdrantClient, models
 
+from contract.wire import Wire
 from searchops.adapters.qdrant import QdrantCells
 from searchops.api.observed import CellIdentity, CellRegistration, CollectionDesign, StrictMode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.contract.wire import Wire
-
     from searchops_sandbox.qdrant.replay import Server
-else:
-    from contract.wire import Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from contract.wire import Wire
 from searchops.adapters.qdrant import MARKER, QdrantCells
 from searchops.api.observed import CellIdentity, CellRegistration, CellState, CollectionDesign, StrictMode
 from searchops.runtime.errors import NotReady, ReconcileError, Terminal, Transient
@@ -22,10 +23,6 @@ from searchops_sandbox.qdrant.cell import QdrantCell
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-
-    from tests.contract.wire import Wire
-else:
-    from contract.wire import Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import AsyncQdrantClient, models
 
+from contract.wire import Wire
 from searchops.adapters.qdrant import MARKER, QdrantCells
 from searchops.api.observed import CellIdentity, CellLoad, CellRegistration, CollectionDesign, StrictMode
 from searchops.runtime.dependency import BreakerState, Dependencies, Limits
@@ -20,10 +21,6 @@ from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from tests.contract.wire import Wire
-else:
-    from contract.wire import Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

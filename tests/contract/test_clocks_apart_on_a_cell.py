@@ -19,13 +19,10 @@ from searchops.api.observed import CellRegistration
 from searchops.planning.clocks import CLOCK_SKEW
 from searchops.planning.names import tokens_collection
 from searchops.runtime.key import Key
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
-
     from searchops_sandbox.qdrant.replay import Server
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

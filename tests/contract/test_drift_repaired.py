@@ -18,17 +18,14 @@ from searchops.api.observed import CellRegistration
 from searchops.controllers.cell_watch import CELL_INDEX, CellWatch, cells_of
 from searchops.planning.names import KEY_NAME, KEY_RATES, KEY_UID
 from searchops.planning.schema import side_of
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
-
     from searchops.api.observed import CollectionState
     from searchops.runtime.key import Key
     from searchops_sandbox.qdrant.replay import Server
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,20 +14,16 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from contract.wire import Wire
 from searchops.adapters.cell_room import QdrantRoom
 from searchops.adapters.qdrant import MARKER, QdrantCells
 from searchops.api.observed import CellIdentity, CellRegistration, CollectionDesign, StrictMode
 from searchops.runtime.errors import NotReady, Transient
 from searchops_sandbox.qdrant.cell import QdrantCell
+from unit.controllers import test_cell_room_rounds as rounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from tests.contract.wire import Wire
-    from tests.unit.controllers import test_cell_room_rounds as rounds
-else:
-    from contract.wire import Wire
-    from unit.controllers import test_cell_room_rounds as rounds
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

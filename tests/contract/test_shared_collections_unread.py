@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from contract.shared_parts import make_scene
+from contract.wire import Wire
 from searchops.adapters.shared_reads import UNREAD_SECONDS
 from searchops.planning.names import KEY_DELETED_AT, KEY_DROPPING
 from searchops.runtime.errors import ReconcileError, Transient
@@ -16,11 +18,7 @@ from searchops_sandbox.qdrant.replay import Server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.contract.shared_parts import SharedScene, make_scene
-    from tests.contract.wire import Wire
-else:
-    from contract.shared_parts import make_scene
-    from contract.wire import Wire
+    from contract.shared_parts import SharedScene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from contract.shared_parts import DENSE, OTHER, PRODUCTS, make_scene
+from contract.wire import Wire
 from searchops.api.shared import RECORD_PREFIX
 from searchops.runtime.errors import NotReady, ReconcileError
 from searchops_sandbox.qdrant.cell import QdrantCell
@@ -21,11 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from tests.contract.shared_parts import DENSE, OTHER, PRODUCTS, SharedScene, make_scene
-    from tests.contract.wire import Wire
-else:
-    from contract.shared_parts import DENSE, OTHER, PRODUCTS, make_scene
-    from contract.wire import Wire
+    from contract.shared_parts import SharedScene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -21,15 +21,11 @@ from searchops_sandbox.qdrant.contract import servers_in_cluster_mode
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.contract.shared_parts import SharedScene
-
+    from contract.shared_parts import SharedScene
     from searchops.api.observed import Tier
     from searchops_sandbox.qdrant.replay import Server
 
-if TYPE_CHECKING:
-    from tests.contract.shared_parts import DENSE, OTHER, PRODUCTS, make_scene
-else:
-    from contract.shared_parts import DENSE, OTHER, PRODUCTS, make_scene
+from contract.shared_parts import DENSE, OTHER, PRODUCTS, make_scene
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from contract.wire import HOWS, READ_HOWS, Wire
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.qdrant_tokens import QdrantTokens
 from searchops.api.observed import CellIdentity, CellRegistration, TokenGrant
@@ -20,9 +21,7 @@ from searchops_sandbox.qdrant.cell import QdrantCell
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.contract.wire import HOWS, READ_HOWS, How, Wire
-else:
-    from contract.wire import HOWS, READ_HOWS, Wire
+    from contract.wire import How
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

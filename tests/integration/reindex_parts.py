@@ -20,6 +20,7 @@ from qdrant_client import AsyncQdrantClient
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor
 
+from integration import reindex_process
 from searchops.adapters.qdrant import QdrantCells
 from searchops.api.observed import CellRegistration, CollectionDesign, StrictMode
 from searchops.api.retrieval import AnalyserSettings, Binding, FieldRoles, RetrievalProfile, point_id
@@ -38,11 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from multiprocessing.context import ForkServerProcess
 
-    from tests.integration import reindex_process
-
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration import reindex_process
 
 DIMENSION = 64
 POISON = "poison"

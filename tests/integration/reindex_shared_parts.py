@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
+from integration import reindex_parts as parts
 from searchops.api.retrieval import DELETED_KEY, ID_KEY, VERSION_KEY, lexical_vector, trigram_vector
 from searchops.api.shared import TENANT_KEY, SliceAddress
 from searchops.planning.schema import LARGEST_BATCH, QUERY_LIMIT
@@ -17,12 +18,8 @@ from searchops_workers.retrieval.scope import NewPoint, Scope
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tests.integration import reindex_parts as parts
-
     from searchops.api.retrieval import Binding
     from searchops.api.shared import SharedTier
-else:
-    from integration import reindex_parts as parts
 
 NEIGHBOUR = "neighbour"
 """In every title of the other tenant, so that it shows wherever one of its points is read."""

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from integration.crd_documents import FULL, collection_of
 from searchops_sandbox.kubernetes_api import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.crd_documents import FULL, Json, collection_of
-
+    from integration.crd_documents import Json
     from searchops_sandbox.control_plane import ControlPlane
     from searchops_sandbox.kubernetes_api import KubernetesApi
-else:
-    from integration.crd_documents import FULL, collection_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 TENANTS = "searchtenants"

@@ -13,25 +13,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from integration.test_command_line import NAMESPACE, Terminal, path_of
 from searchops.api.observed import CanaryResult, CellIdentity, SearchProbe
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.cli.explain import meanings
 from searchops.controllers.cell_watch import REPORT_KEY, REPORT_MAP
 from searchops.planning.cell_room import ROOM_KEY, ROOM_MAP, begun
 from searchops.planning.tenant import failed, plan_tenant
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.integration.test_command_line import NAMESPACE, Terminal, path_of
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.tenant_facts import TenantFacts
     from searchops_sandbox.control_plane import ControlPlane
-else:
-    from integration.test_command_line import NAMESPACE, Terminal, path_of
-    from unit.planning import tenant_cases as case
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 

@@ -10,45 +10,29 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from integration.crd_documents import (
+    DEFINITIONS,
+    FULL,
+    MISSING,
+    NAMESPACE,
+    ROOT,
+    SCHEMAS,
+    BadField,
+    bad_fields,
+    collection_of,
+    not_refused,
+    refusal,
+    with_bad_field,
+)
 from searchops_sandbox.kubernetes_api import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.integration.crd_documents import (
-        DEFINITIONS,
-        FULL,
-        MISSING,
-        NAMESPACE,
-        ROOT,
-        SCHEMAS,
-        BadField,
-        Json,
-        bad_fields,
-        collection_of,
-        not_refused,
-        refusal,
-        with_bad_field,
-    )
-
+    from integration.crd_documents import Json
     from searchops_sandbox.control_plane import ControlPlane
     from searchops_sandbox.kubernetes_api import KubernetesApi
-else:
-    from integration.crd_documents import (
-        DEFINITIONS,
-        FULL,
-        MISSING,
-        NAMESPACE,
-        ROOT,
-        SCHEMAS,
-        BadField,
-        bad_fields,
-        collection_of,
-        not_refused,
-        refusal,
-        with_bad_field,
-    )
 
 pytestmark = pytest.mark.integration
 on_the_session_loop = pytest.mark.asyncio(loop_scope="session")

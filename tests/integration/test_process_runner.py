@@ -11,49 +11,31 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from integration.runner_pods import (
+    JOBS,
+    NAMESPACE,
+    NUMBERS,
+    PODS,
+    SECRETS,
+    eventually,
+    exists,
+    in_phase,
+    job_ends,
+    make_job,
+    make_pod,
+    pods_of,
+    processes_of,
+    terminated,
+)
 from searchops_sandbox.process_runner import RunnerProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.runner_pods import (
-        JOBS,
-        NAMESPACE,
-        NUMBERS,
-        PODS,
-        SECRETS,
-        Json,
-        eventually,
-        exists,
-        in_phase,
-        job_ends,
-        make_job,
-        make_pod,
-        pods_of,
-        processes_of,
-        terminated,
-    )
-
+    from integration.runner_pods import Json
     from searchops_sandbox.control_plane import ControlPlane
     from searchops_sandbox.kubernetes_api import KubernetesApi
-else:
-    from integration.runner_pods import (
-        JOBS,
-        NAMESPACE,
-        NUMBERS,
-        PODS,
-        SECRETS,
-        eventually,
-        exists,
-        in_phase,
-        job_ends,
-        make_job,
-        make_pod,
-        pods_of,
-        processes_of,
-        terminated,
-    )
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 

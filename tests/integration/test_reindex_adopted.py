@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import models
 
+from integration import reindex_parts as parts
 from searchops.api.retrieval import ID_KEY, point_id
 from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration import reindex_parts as parts
-
     from searchops.api.retrieval import Binding
-else:
-    from integration import reindex_parts as parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import models
 
+from integration import reindex_parts as parts
 from searchops.api.retrieval import point_id
 from searchops.api.tasks import (
     ANSWER,
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration import reindex_parts as parts
-
     from searchops.api.retrieval import Binding
     from searchops.api.tasks import ReindexTask
-else:
-    from integration import reindex_parts as parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 
+from integration import reindex_parts as parts
 from searchops.api.tasks import EXIT_RETRY, EXIT_SOURCE_UNREADABLE
 from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration import reindex_parts as parts
-
     from searchops.api.tasks import ReindexTask
-else:
-    from integration import reindex_parts as parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from integration import reindex_parts as parts
 from searchops.api.retrieval import point_id
 from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration import reindex_parts as parts
-
     from searchops.api.tasks import ReindexTask
-else:
-    from integration import reindex_parts as parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 from qdrant_client import models
 
+from integration import reindex_parts as parts
+from integration import reindex_shared_parts as shared
 from searchops.api.retrieval import DELETED_KEY, ID_KEY, VERSION_KEY
 from searchops.api.shared import TENANT_KEY
 from searchops.api.tasks import EXIT_BAD_TASK
@@ -19,12 +21,6 @@ from searchops_sandbox.qdrant.cell import QdrantCell
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from tests.integration import reindex_parts as parts
-    from tests.integration import reindex_shared_parts as shared
-else:
-    from integration import reindex_parts as parts
-    from integration import reindex_shared_parts as shared
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import models
 
+from integration import reindex_parts as parts
 from searchops.adapters.triton import TritonServers
 from searchops.api.observed import ServerState
 from searchops.api.retrieval import point_id
@@ -28,10 +29,6 @@ from searchops_workers.retrieval.documents import render
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from tests.integration import reindex_parts as parts
-else:
-    from integration import reindex_parts as parts
 
 pytestmark = [pytest.mark.triton, pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -23,8 +23,7 @@ from searchops_sandbox.triton_environment import cache_root
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.scale.tenant_world import TenantWorld
-
+    from scale.tenant_world import TenantWorld
     from searchops_sandbox.qdrant.cell import QdrantCell
 
 HERE: Final = Path(__file__).resolve().parent

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 
+from scale.figures import BENCH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from matplotlib.axes import Axes
-    from tests.scale.figures import BENCH
-else:
-    from scale.figures import BENCH
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
+from scale.replica import MODELS, TENANTS, Replica, World
 from searchops.api.retrieval import Binding, dense_vector
 from searchops.planning.names import KEY_BINDING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
-    from tests.scale.replica import MODELS, TENANTS, Replica, World
-
     from searchops.runtime.key import Identity
-else:
-    from scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
-    from scale.replica import MODELS, TENANTS, Replica, World
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TENANTS_A_CELL = 770

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from scale.access import NoGateway, OneKey, Register, RoomyCells, SilentCanary
 from searchops.adapters.tokens import CellKeySigner
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.model import status_of
@@ -31,14 +32,10 @@ from searchops.triggers import MODEL_INDEX, Watched, on_model, on_tenant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.scale.access import NoGateway, OneKey, Register, RoomyCells, SilentCanary
-    from tests.scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
-
+    from scale.fleet import ApiServer, Cells, Events, ReindexJobs, Secrets
     from searchops.runtime.cache import CachedObject
     from searchops.runtime.key import Identity, Key
     from searchops.runtime.result import Result
-else:
-    from scale.access import NoGateway, OneKey, Register, RoomyCells, SilentCanary
 
 MODELS = "embeddingmodels"
 TENANTS = "searchtenants"

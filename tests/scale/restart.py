@@ -18,17 +18,12 @@ from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import searchops.wiring  # noqa: E402, F401 - everything that the operator loads, clients included
+from scale.fleet import ApiServer  # noqa: E402
+from scale.provisioned import running  # noqa: E402
+from scale.replica import MODELS, TENANTS, Replica, World  # noqa: E402
 
 if TYPE_CHECKING:
-    from tests.scale.fleet import ApiServer
-    from tests.scale.provisioned import running
-    from tests.scale.replica import MODELS, TENANTS, Replica, World
-
     from searchops.runtime.key import Identity
-else:
-    from scale.fleet import ApiServer
-    from scale.provisioned import running
-    from scale.replica import MODELS, TENANTS, Replica, World
 
 _IMPORTED = time.perf_counter()
 _CPU_IMPORTED = time.process_time()

@@ -7,16 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scale.tenant_meters import api_writes, cpu_by_part, cpu_seconds, of_ours, peak_megabytes
+from scale.tenant_world import tenant, tenant_path
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tests.scale.tenant_meters import StatusWatch, api_writes, cpu_by_part, cpu_seconds, of_ours, peak_megabytes
-    from tests.scale.tenant_world import Metrics, Operator, TenantWorld, tenant, tenant_path
-
+    from scale.tenant_meters import StatusWatch
+    from scale.tenant_world import Metrics, Operator, TenantWorld
     from searchops_sandbox.kubernetes_api import KubernetesApi
-else:
-    from scale.tenant_meters import api_writes, cpu_by_part, cpu_seconds, of_ours, peak_megabytes
-    from scale.tenant_world import tenant, tenant_path
 
 AT_ONCE = 32
 """Creates that are under way at one time, as several clients of one API server make them."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from scale.hollow_cell import HollowCell
 from searchops_sandbox.control_plane import ControlPlane
 from searchops_sandbox.fleet import GROUP, UNPROMOTED, unpromoted_model
 from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
@@ -23,11 +24,7 @@ from searchops_sandbox.registration import NAMESPACE, CellEntry, register_cells_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.scale.hollow_cell import HollowCell
-
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from scale.hollow_cell import HollowCell
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 REGION: Final = "eu"

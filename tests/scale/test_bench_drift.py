@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scale.figures import Bench, Target
+from scale.provisioned import _tenant
+from scale.served_cells import ServedCell
 from searchops.adapters.qdrant import QdrantCells
 from searchops.api.v1alpha1 import SearchTenant
 from searchops.controllers.cell_watch import CELL_INDEX, CellWatch, cells_of
@@ -21,16 +24,8 @@ from searchops.runtime.cache import ObjectCache
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.scale.figures import Bench, Target
-    from tests.scale.provisioned import _tenant
-    from tests.scale.served_cells import ServedCell
-
     from searchops.api.observed import CellRegistration, CollectionDesign, PoolRegistration
     from searchops.runtime.key import Key
-else:
-    from scale.figures import Bench, Target
-    from scale.provisioned import _tenant
-    from scale.served_cells import ServedCell
 
 from datetime import UTC, datetime
 

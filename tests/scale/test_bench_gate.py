@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scale.figures import Bench, Target
 from searchops_workers.holdout.bootstrap import RESAMPLES
 from searchops_workers.holdout.decide import decide
 from searchops_workers.holdout.inputs import Anchor
 from searchops_workers.holdout.verdicts import Outcome, State
+from unit.workers.holdout.gate_samples import make_world
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.scale.figures import Bench, Target
-    from tests.unit.workers.holdout.gate_samples import make_world
-else:
-    from scale.figures import Bench, Target
-    from unit.workers.holdout.gate_samples import make_world
 
 pytestmark = pytest.mark.scale
 

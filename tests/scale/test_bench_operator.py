@@ -9,16 +9,12 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.scale.figures import Bench, Target
-    from tests.scale.provisioned import CHUNK, Provisioned, provision
-else:
-    from scale.figures import Bench, Target
-    from scale.provisioned import CHUNK, Provisioned, provision
+from scale.figures import Bench, Target
+from scale.provisioned import CHUNK, Provisioned, provision
 
 pytestmark = pytest.mark.scale
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from scale.figures import SEED, Bench, Target
 from searchops_workers.reindex.pipeline import Pipeline
 from searchops_workers.reindex.points import PAGE
 from searchops_workers.reindex.sides import Work
@@ -16,11 +17,7 @@ from searchops_workers.reindex.sides import Work
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from tests.scale.figures import SEED, Bench, Target
-
     from searchops_workers.encoders.protocol import Vectors
-else:
-    from scale.figures import SEED, Bench, Target
 
 pytestmark = pytest.mark.scale
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scale.figures import SEED, Bench, Target
 from searchops.api.retrieval import BUILTIN_PROFILES, AnalyserSettings, Binding, dense_vector
 from searchops_workers.retrieval.query import build_request
 from searchops_workers.retrieval.remote import batch_of
@@ -19,11 +20,7 @@ from searchops_workers.retrieval.results import LegHit, fuse
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.scale.figures import SEED, Bench, Target
-
     from searchops_workers.retrieval.query import SearchRequest
-else:
-    from scale.figures import SEED, Bench, Target
 
 pytestmark = pytest.mark.scale
 

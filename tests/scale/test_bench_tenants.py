@@ -11,20 +11,16 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from scale import peer, tenant_measures
+from scale.figures import Bench, Target
+from scale.tenant_meters import TENANTS_PATH, StatusWatch, cpu_seconds, peak_megabytes, short, tenant_ready
+from scale.tenant_world import TenantWorld
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.scale import peer, tenant_measures
-    from tests.scale.figures import Bench, Target
-    from tests.scale.tenant_meters import TENANTS_PATH, StatusWatch, cpu_seconds, peak_megabytes, short, tenant_ready
-    from tests.scale.tenant_world import Operator, TenantWorld
-
+    from scale.tenant_world import Operator
     from searchops_sandbox.kubernetes_api import KubernetesApi
-else:
-    from scale import peer, tenant_measures
-    from scale.figures import Bench, Target
-    from scale.tenant_meters import TENANTS_PATH, StatusWatch, cpu_seconds, peak_megabytes, short, tenant_ready
-    from scale.tenant_world import TenantWorld
 
 TENANTS = max(int(text) for text in os.environ.get("BENCH_TENANTS", "10000").split(","))
 REPEATS = int(os.environ.get("BENCH_REPEATS", "3"))

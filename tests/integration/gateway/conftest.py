@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import pytest_asyncio
 from qdrant_client import AsyncQdrantClient
 
+from integration.gateway.gateway_parts import KEY
 from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import pytest
-    from tests.integration.gateway.gateway_parts import KEY
-else:
-    from integration.gateway.gateway_parts import KEY
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jwt
 from qdrant_client import models
 
+from integration.gateway.gateway_parts import ANALYSER, KEY, dense
 from searchops.api.retrieval import (
     BINDING_KEY,
     PENDING_KEY,
@@ -26,11 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import ANALYSER, KEY, dense
 
     from searchops.api.shared import SharedTier
-else:
-    from integration.gateway.gateway_parts import ANALYSER, KEY, dense
 
 FLEET_KEY = "the-fleets-gateway-key-of-32-bytes!!"
 REGISTER = "prod@tokens"

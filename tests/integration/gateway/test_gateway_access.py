@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from integration.gateway.gateway_parts import PRODUCTS, gateway, made
+
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
 
 async def test_a_token_opens_its_own_tenant_and_nothing_else(cell: QdrantCell, admin: AsyncQdrantClient) -> None:

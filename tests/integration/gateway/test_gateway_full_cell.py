@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from integration.gateway.gateway_parts import PRODUCTS, gateway, made
+
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
 WAYS = pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
 

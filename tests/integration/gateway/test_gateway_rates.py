@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from qdrant_client import models
 
+from integration.gateway.gateway_parts import PRODUCTS, gateway, made
 from searchops.api.rates import RATES_KEY, MerchantRates
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, Tenant, gateway, made
 
+    from integration.gateway.gateway_parts import Tenant
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
 SEARCH = {"query": "shirt"}
 

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from qdrant_client import models
 
+from integration.gateway.gateway_parts import PRODUCTS, Tenant, dense, gateway, made
 from searchops.api.retrieval import BINDING_KEY, PENDING_KEY, missed_mark
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, Tenant, dense, gateway, made
 
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, Tenant, dense, gateway, made
 
 
 async def test_while_a_rebuild_fills_another_collection_both_have_every_write(

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.gateway.gateway_parts import PRODUCTS, dense, gateway, made
 from searchops.api.retrieval import BINDING_KEY
 from searchops_sandbox.processes import free_port
 from searchops_workers.gateway.settings import CellEndpoint
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, dense, gateway, made
 
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, dense, gateway, made
 
 
 @pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])

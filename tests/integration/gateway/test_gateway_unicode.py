@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.gateway.gateway_parts import KEY, Tenant, dense, gateway, made
 from searchops.adapters.qdrant import QdrantCells
 from searchops.api.observed import CellRegistration
 from searchops.api.retrieval import FieldRoles
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import KEY, Tenant, dense, gateway, made
 
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import KEY, Tenant, dense, gateway, made
 
 FIELDS = ("colour", "attributes.size", "a.b.c", "x" * 63)
 VALUES = {

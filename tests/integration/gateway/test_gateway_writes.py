@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from qdrant_client import models
 
+from integration.gateway.gateway_parts import PRODUCTS, gateway, made
 from searchops.api.retrieval import point_id
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, gateway, made
 
 
 @pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])

@@ -9,18 +9,16 @@ import jwt
 import pytest
 from qdrant_client import models
 
+from integration.gateway.gateway_parts import KEY, PRODUCTS, Front, gateway
+from integration.gateway.shared_tier import SharedCell, SharedTenant, merchant, shared_cell
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import KEY, PRODUCTS, Front, gateway
-    from tests.integration.gateway.shared_tier import SharedCell, SharedTenant, merchant, shared_cell
 
     from searchops.api.shared import SharedTier
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import KEY, PRODUCTS, Front, gateway
-    from integration.gateway.shared_tier import SharedCell, SharedTenant, merchant, shared_cell
 
 OF_B = [{**product, "secret": "of b", "price": 77.0} for product in PRODUCTS]
 FORGER = "a-forger-has-none-of-the-fleets-keys!"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.gateway.gateway_parts import ANALYSER, KEY, PRODUCTS, dense, gateway
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.qdrant_tokens import QdrantTokens
 from searchops.adapters.shared_cells import SharedCells
@@ -27,12 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.gateway.gateway_parts import ANALYSER, KEY, PRODUCTS, dense, gateway
-
     from searchops.api.observed import Tier
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import ANALYSER, KEY, PRODUCTS, dense, gateway
 
 FLEET_KEY = "the-fleets-gateway-key-of-32-bytes!!"
 LIFETIME = timedelta(days=30)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from integration.gateway.gateway_parts import PRODUCTS, Tenant, dense, gateway, made
+from integration.gateway.shared_tier import FLEET_KEY, SharedCell, merchant, shared_cell
 from searchops.api.rates import RATES_KEY, MerchantRates
 from searchops.api.retrieval import MISSED_KEY, missed_mark
 
@@ -16,14 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qdrant_client import AsyncQdrantClient
-    from tests.integration.gateway.gateway_parts import PRODUCTS, Tenant, dense, gateway, made
-    from tests.integration.gateway.shared_tier import FLEET_KEY, SharedCell, merchant, shared_cell
 
     from searchops.api.shared import SharedTier
     from searchops_sandbox.qdrant.cell import QdrantCell
-else:
-    from integration.gateway.gateway_parts import PRODUCTS, Tenant, dense, gateway, made
-    from integration.gateway.shared_tier import FLEET_KEY, SharedCell, merchant, shared_cell
 
 SEARCH = {"query": "shirt"}
 NEW_KEY = "the-fleets-next-gateway-key-of-32-b!"

@@ -9,16 +9,13 @@ from searchops.api.observed import AccessSecretState
 from searchops.planning.names import ACCESS_SECRET_TYPE, OWNER_UID_LABEL
 from searchops.runtime.errors import Conflict, Terminal, Transient
 from searchops.runtime.key import Key
+from unit.runtime.objects import apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.unit.controllers.fakes_faults import Faults
-    from tests.unit.runtime.objects import apply_merge_patch
-
     from searchops.runtime.cache import ObjectCache
-else:
-    from unit.runtime.objects import apply_merge_patch
+    from unit.controllers.fakes_faults import Faults
 
 
 class FakeApiServer:

@@ -15,17 +15,13 @@ from searchops.api.v1alpha1 import SearchTenant
 from searchops.controllers.backup import BackupBook, BackupKeeper, BackupPorts
 from searchops.planning.backup import BackupSettings
 from searchops.runtime.cache import ObjectCache
+from unit.controllers.fakes_api_server import FakeEvents
+from unit.controllers.fakes_faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.unit.controllers.fakes_api_server import FakeEvents
-    from tests.unit.controllers.fakes_faults import Faults
-
     from searchops.runtime.key import Key
-else:
-    from unit.controllers.fakes_api_server import FakeEvents
-    from unit.controllers.fakes_faults import Faults
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TEMPLATE = {

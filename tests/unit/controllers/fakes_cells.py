@@ -33,9 +33,8 @@ from searchops.runtime.errors import Terminal, Transient
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tests.unit.controllers.fakes_faults import Faults
-
     from searchops.api.observed import CellRegistration, CollectionDesign, StrictMode
+    from unit.controllers.fakes_faults import Faults
 
 
 SAME_NAME = (KEY_NAMESPACE, KEY_NAME, KEY_NAMESPACE_UID)

@@ -16,12 +16,7 @@ from searchops.runtime.errors import Conflict, ReconcileError, Terminal, Transie
 from searchops.runtime.finalizer import Finalizer
 from searchops.runtime.key import Key
 from searchops.runtime.status import StatusWriter
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_numbered_faults import FakeApi, Faults
-else:
-    from unit.controllers.fakes_numbered_faults import FakeApi, Faults
-
+from unit.controllers.fakes_numbered_faults import FakeApi, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,16 +25,9 @@ from searchops.runtime.errors import Conflict, ReconcileError, Terminal, Transie
 from searchops.runtime.finalizer import Finalizer
 from searchops.runtime.key import Key
 from searchops.runtime.status import StatusWriter
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_model import raw_model
-    from tests.unit.controllers.fakes_numbered_faults import FakeApi, Faults
-    from tests.unit.controllers.fakes_rooms import FakeRooms
-else:
-    from unit.controllers.fakes_model import raw_model
-    from unit.controllers.fakes_numbered_faults import FakeApi, Faults
-    from unit.controllers.fakes_rooms import FakeRooms
-
+from unit.controllers.fakes_model import raw_model
+from unit.controllers.fakes_numbered_faults import FakeApi, Faults
+from unit.controllers.fakes_rooms import FakeRooms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

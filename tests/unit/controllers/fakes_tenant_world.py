@@ -18,28 +18,17 @@ from searchops.runtime.errors import Conflict, NotReady, Terminal, Transient
 from searchops.runtime.finalizer import Finalizer
 from searchops.runtime.key import Key
 from searchops.runtime.status import StatusWriter
+from unit.controllers.fakes_api_server import FakeApiServer, FakeEvents, FakeReindexJobs, FakeSecrets, FakeSigner
+from unit.controllers.fakes_cells import FakeCells, FakePoint
+from unit.controllers.fakes_faults import Faults
+from unit.controllers.fakes_rooms import FakeRooms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tests.unit.controllers.fakes_api_server import (
-        FakeApiServer,
-        FakeEvents,
-        FakeReindexJobs,
-        FakeSecrets,
-        FakeSigner,
-    )
-    from tests.unit.controllers.fakes_cells import FakeCell, FakeCells, FakeCollection, FakePoint
-    from tests.unit.controllers.fakes_faults import Faults
-    from tests.unit.controllers.fakes_rooms import FakeRooms
-
     from searchops.controllers.tenant_first_look import FirstLook
     from searchops.ports import TokenRegister, TokenSigner
-else:
-    from unit.controllers.fakes_api_server import FakeApiServer, FakeEvents, FakeReindexJobs, FakeSecrets, FakeSigner
-    from unit.controllers.fakes_cells import FakeCells, FakePoint
-    from unit.controllers.fakes_faults import Faults
-    from unit.controllers.fakes_rooms import FakeRooms
+    from unit.controllers.fakes_cells import FakeCell, FakeCollection
 
 TENANT, MODEL = Key("shop", "acme"), Key("", "enc")
 ALIAS = "prod.shop.acme"

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from searchops.planning.names import KEY_BINDING
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import TenantWorld
-else:
-    from unit.controllers.fakes_tenant_world import TenantWorld
+from unit.controllers.fakes_tenant_world import TenantWorld
 
 
 async def provisioned(documents: int = 5) -> TenantWorld:

@@ -10,12 +10,10 @@ import pytest
 
 from searchops.api.tasks import BackupTask, ProveTask
 from searchops.runtime.key import Key
+from unit.controllers.fakes_backups import BackupWorld
 
 if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_backups import BackupWorld
-    from tests.unit.controllers.fakes_faults import When
-else:
-    from unit.controllers.fakes_backups import BackupWorld
+    from unit.controllers.fakes_faults import When
 
 ACME = Key("shop", "acme")
 TODAY = "20261124T030000Z"

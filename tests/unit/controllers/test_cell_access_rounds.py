@@ -17,13 +17,12 @@ from searchops.planning.tenant_access import key_id
 from searchops.planning.tenant_facts import TenantSettings
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.key import Key
+from unit.controllers.fakes_faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.unit.controllers.fakes_faults import Faults, When
-else:
-    from unit.controllers.fakes_faults import Faults
+    from unit.controllers.fakes_faults import When
 
 OLD, NEW = "o" * 40, "n" * 40
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -18,15 +18,13 @@ from searchops.planning.names import CELL_ANNOTATION
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import ReconcileError
 from searchops.runtime.key import Key
+from unit.controllers.fakes_faults import Faults
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.unit.controllers.fakes_faults import Faults, When
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.controllers.fakes_faults import Faults
-    from unit.planning import tenant_cases as case
+    from unit.controllers.fakes_faults import When
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ONE, TWO, OTHER = (Key("shop", name) for name in ("one", "two", "other"))

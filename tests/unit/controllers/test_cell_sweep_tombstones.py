@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from searchops.api.observed import CellIdentity
 from searchops.runtime.errors import Transient
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 G1 = f"{ALIAS}@g1"
 

@@ -15,17 +15,14 @@ from searchops.planning.names import KEY_NAME, KEY_UID
 from searchops.planning.schema import side_of
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.key import Key
+from unit.controllers.fakes_faults import Faults
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.unit.controllers.fakes_faults import Faults, When
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CellRegistration, CollectionState
-else:
-    from unit.controllers.fakes_faults import Faults
-    from unit.planning import tenant_cases as case
+    from unit.controllers.fakes_faults import When
 
 NAME = f"{case.ALIAS}@g1"
 ACME = Key("shop", "acme")

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from searchops.planning.names import CELL_ANNOTATION, KEY_DELETED_AT
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
 
 PROBLEM = "Secret eu-1 cannot be used: grpcPort is 'many'; wanted a whole number from 1 to 65535; correct it"
 

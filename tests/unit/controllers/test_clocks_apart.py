@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from searchops.planning.clocks import CLOCK_SKEW
 from searchops.planning.names import KEY_PENDING
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
 
 APART = pytest.mark.parametrize("minutes", [-10, 10], ids=lambda minutes: f"{minutes} min")
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from searchops.planning.names import ABANDON_ANNOTATION, KEY_DELETED_AT, KEY_POLICY
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 G1 = f"{ALIAS}@g1"
 

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from searchops.runtime.errors import Transient
+from unit.controllers.fakes_model import ModelWorld, raw_model, raw_tenant
+from unit.controllers.fakes_numbered_faults import Faults
+from unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.unit.controllers.fakes_model import ModelWorld, raw_model, raw_tenant
-    from tests.unit.controllers.fakes_numbered_faults import Faults
-    from tests.unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
-else:
-    from unit.controllers.fakes_model import ModelWorld, raw_model, raw_tenant
-    from unit.controllers.fakes_numbered_faults import Faults
-    from unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
 
 T = TypeVar("T")
 WHEN = "2026-11-25T00:00:00Z"

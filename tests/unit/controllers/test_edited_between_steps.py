@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,11 +15,7 @@ from searchops.api.v1alpha1 import SearchTenant
 from searchops.planning.names import KEY_BINDING, KEY_PENDING, KEY_PREVIOUS, KEY_RATES
 from searchops.planning.schema import analyser_settings, field_roles, indexes_of, rates_of, strict_mode
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ACCESS, ALIAS, FIELDS, TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import ACCESS, ALIAS, FIELDS, TenantWorld, revision
+from unit.controllers.fakes_tenant_world import ACCESS, ALIAS, FIELDS, TenantWorld, revision
 
 PRICE = {"name": "price", "type": "float", "role": "Filter"}
 MOVED = [{**ACCESS[0], "secretName": "acme-shop"}, ACCESS[1]]

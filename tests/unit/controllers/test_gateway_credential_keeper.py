@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -19,15 +19,9 @@ from searchops.planning.gateway_credentials import CredentialSettings
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import Conflict, Terminal, Transient
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_api_server import FakeApiServer
-    from tests.unit.controllers.fakes_faults import Faults
-    from tests.unit.controllers.fakes_tenant_world import FakeDirectory, FakeKeys
-else:
-    from unit.controllers.fakes_api_server import FakeApiServer
-    from unit.controllers.fakes_faults import Faults
-    from unit.controllers.fakes_tenant_world import FakeDirectory, FakeKeys
+from unit.controllers.fakes_api_server import FakeApiServer
+from unit.controllers.fakes_faults import Faults
+from unit.controllers.fakes_tenant_world import FakeDirectory, FakeKeys
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 COLLECTION = "prod@shared-0a1b2c3d-0"

@@ -15,13 +15,10 @@ from searchops.controllers.last_snapshots import LastSnapshotJobs
 from searchops.planning import names
 from searchops.planning.backup import BackupSettings
 from searchops.runtime.errors import NotReady, ReconcileError, Transient
+from unit.controllers.fakes_faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tests.unit.controllers.fakes_faults import Faults
-else:
-    from unit.controllers.fakes_faults import Faults
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 NAME, ID = "prod.shop.acme@g2", "20261124T120000Z-g2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,14 +14,8 @@ from searchops.planning.names import model_parts, revision_name
 from searchops.planning.server_troubles import MAX_RELOADS
 from searchops.runtime.errors import Transient
 from searchops.runtime.result import Result
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_model import KEY, VECTOR, ModelWorld, raw_model, raw_tenant
-    from tests.unit.controllers.fakes_numbered_faults import Faults
-else:
-    from unit.controllers.fakes_model import KEY, VECTOR, ModelWorld, raw_model, raw_tenant
-    from unit.controllers.fakes_numbered_faults import Faults
-
+from unit.controllers.fakes_model import KEY, VECTOR, ModelWorld, raw_model, raw_tenant
+from unit.controllers.fakes_numbered_faults import Faults
 
 A, B = (revision_name("shop", number, f"sha256:{digest * 64}") for number, digest in ((1, "a"), (2, "b")))
 READY = {part: "READY" for part in model_parts(A)}

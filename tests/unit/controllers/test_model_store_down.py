@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from searchops.planning.names import model_parts, revision_name
 from searchops.runtime.errors import Transient
 from searchops.runtime.result import Result
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_model import ModelWorld, raw_model, raw_tenant
-else:
-    from unit.controllers.fakes_model import ModelWorld, raw_model, raw_tenant
+from unit.controllers.fakes_model import ModelWorld, raw_model, raw_tenant
 
 A, B = (revision_name("shop", number, f"sha256:{digest * 64}") for number, digest in ((1, "a"), (2, "b")))
 READY = {part: "READY" for part in model_parts(A)}

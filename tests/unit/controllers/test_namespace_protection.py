@@ -9,13 +9,10 @@ import pytest
 from searchops.controllers.namespace_protection import NamespaceProtection
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import Transient
+from unit.controllers.fakes_faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.unit.controllers.fakes_faults import Faults
-else:
-    from unit.controllers.fakes_faults import Faults
 
 
 class FakeLabels:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 
 from searchops.adapters.tokens import CellKeySigner
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ACCESS, TENANT, TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import ACCESS, TENANT, TenantWorld, revision
+from unit.controllers.fakes_tenant_world import ACCESS, TENANT, TenantWorld, revision
 
 OLD, NEW = "k" * 40, "n" * 40
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,13 +12,8 @@ from searchops.api.shared import SliceAddress
 from searchops.api.tasks import EXIT_CELL_FULL
 from searchops.planning.cell_room import begun
 from searchops.planning.names import KEY_PENDING
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_numbered_faults import Faults
-    from tests.unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, ReindexWorld, raw_job, raw_tenant
-else:
-    from unit.controllers.fakes_numbered_faults import Faults
-    from unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, ReindexWorld, raw_job, raw_tenant
+from unit.controllers.fakes_numbered_faults import Faults
+from unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, ReindexWorld, raw_job, raw_tenant
 
 
 async def verified(faults: Faults | None = None) -> ReindexWorld:

@@ -11,15 +11,11 @@ from searchops.api.meta import format_time
 from searchops.planning.names import FINALIZER
 from searchops.runtime.errors import NotReady, ReconcileError, Transient
 from searchops.runtime.key import Key
+from unit.controllers.fakes_numbered_faults import Faults
+from unit.controllers.fakes_reindex import ReindexWorld, raw_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.unit.controllers.fakes_numbered_faults import Faults
-    from tests.unit.controllers.fakes_reindex import ReindexWorld, raw_job
-else:
-    from unit.controllers.fakes_numbered_faults import Faults
-    from unit.controllers.fakes_reindex import ReindexWorld, raw_job
 
 T = TypeVar("T")
 KEY = Key("shops", "acme-1")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.api.meta import format_time
 from searchops.runtime.errors import ReconcileError, Transient
-
-if TYPE_CHECKING:
-    from tests.unit.adapters.test_guarded_writes import Server
-    from tests.unit.controllers.fakes_reindex import ReindexWorld, raw_job
-else:
-    from unit.adapters.test_guarded_writes import Server
-    from unit.controllers.fakes_reindex import ReindexWorld, raw_job
+from unit.adapters.test_guarded_writes import Server
+from unit.controllers.fakes_reindex import ReindexWorld, raw_job
 
 DEADLINE = timedelta(hours=2)
 SECRET = "/api/v1/namespaces/system/secrets/reindex-1"

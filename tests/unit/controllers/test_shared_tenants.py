@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from searchops.api.observed import Trial
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ACCESS, ALIAS, TenantWorld
-else:
-    from unit.controllers.fakes_tenant_world import ACCESS, ALIAS, TenantWorld
+from unit.controllers.fakes_tenant_world import ACCESS, ALIAS, TenantWorld
 
 SECRETS = [Key("shop", "acme-storefront"), Key("shop", "acme-indexer")]
 TIERS = pytest.mark.parametrize("tier", ["Shared", "ShardKey"])

@@ -5,19 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from searchops.api.observed import CollectionDesign
 from searchops.planning.names import ADOPT_ANNOTATION, KEY_BINDING
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_cells import FakeCollection, FakePoint
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
-else:
-    from unit.controllers.fakes_cells import FakeCollection, FakePoint
-    from unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
+from unit.controllers.fakes_cells import FakeCollection, FakePoint
+from unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
 
 LEGACY = "legacy-shop"
 

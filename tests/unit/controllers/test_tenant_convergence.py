@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from searchops.api.observed import CollectionDesign
 from searchops.planning.names import KEY_BINDING, KEY_FLEET, KEY_UID
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_cells import FakeCollection, FakePoint
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
-else:
-    from unit.controllers.fakes_cells import FakeCollection, FakePoint
-    from unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
+from unit.controllers.fakes_cells import FakeCollection, FakePoint
+from unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
 
 SPACES = {1: "s1", 2: "s2", 3: "s2", 4: "s4"}
 LANGUAGES = (["en"], ["de"], ["en", "fi"])

@@ -28,19 +28,15 @@ from searchops.planning.names import (
     KEY_WAS_LIVE,
 )
 from searchops.runtime.errors import Transient
+from unit.controllers.fakes_cells import FakeCollection, FakePoint
+from unit.controllers.fakes_faults import ProcessKilled
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.controllers.fakes_cells import FakeCollection, FakePoint
-    from tests.unit.controllers.fakes_faults import ProcessKilled, When
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
-
     from searchops.api.observed import CellRegistration, CollectionState
-else:
-    from unit.controllers.fakes_cells import FakeCollection, FakePoint
-    from unit.controllers.fakes_faults import ProcessKilled
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
+    from unit.controllers.fakes_faults import When
 
 G1, A, B = f"{ALIAS}@g1", f"{ALIAS}@a", f"{ALIAS}@b"
 STRANGERS = ("prod.shop.other@g1", "prod.shop.acme.x@g1", "theirs")

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.planning.names import KEY_BINDING, KEY_PENDING
+from unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.unit.controllers.fakes_faults import When
-    from tests.unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
+    from unit.controllers.fakes_faults import When
 
 R1, R2 = revision(1), revision(2)
 

@@ -10,17 +10,14 @@ import pytest
 
 from searchops.controllers.tenant_first_look import MAP, FirstLook, build_of
 from searchops.runtime.errors import Transient
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
-
     from searchops.controllers.tenant_gather import TenantPorts
     from searchops.planning.tenant_facts import TenantSettings
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld
 
 OWN_READS = {"read Secret", "describe", "probe"}
 

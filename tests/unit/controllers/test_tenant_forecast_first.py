@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from searchops.controllers.reindex_rates import ReindexRates
 from searchops.planning.names import KEY_PENDING
 from searchops.planning.rebuild_rates import MeasuredRate
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import TenantWorld, revision
+from unit.controllers.fakes_tenant_world import TenantWorld, revision
 
 R1 = revision(1)
 BEGAN = "2026-11-24T11:00:00Z"

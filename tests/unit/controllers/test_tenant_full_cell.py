@@ -8,13 +8,10 @@ import pytest
 
 from searchops.planning.cell_room import begun
 from searchops.runtime.errors import NotReady
+from unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
-else:
-    from unit.controllers.fakes_tenant_world import TENANT, TenantWorld, revision
 
 SAID = "cell eu-1 answered 507: Quota exceeded"
 FULL = ("False", "CellFull")

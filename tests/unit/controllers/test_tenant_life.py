@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from searchops.api.observed import CellIdentity
 from searchops.planning.names import CELL_ANNOTATION, KEY_PREVIOUS
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_cells import FakePoint
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
-    from tests.unit.controllers.tenant_lives import bound, complete, provisioned
-else:
-    from unit.controllers.fakes_cells import FakePoint
-    from unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
-    from unit.controllers.tenant_lives import bound, complete, provisioned
+from unit.controllers.fakes_cells import FakePoint
+from unit.controllers.fakes_tenant_world import ALIAS, TenantWorld, revision
+from unit.controllers.tenant_lives import bound, complete, provisioned
 
 R1, R2 = revision(1), revision(2)
 

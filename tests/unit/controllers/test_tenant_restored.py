@@ -9,12 +9,10 @@ import pytest
 
 from searchops.api.observed import CellIdentity
 from searchops.planning.names import KEY_RESTORED, KEY_UID
+from unit.controllers.fakes_tenant_world import ALIAS, FakeDirectory, TenantWorld
 
 if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_faults import When
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, FakeDirectory, TenantWorld
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, FakeDirectory, TenantWorld
+    from unit.controllers.fakes_faults import When
 
 STAMP = "20261124T030000Z 2026-11-24T12:00:00Z"
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from searchops.planning.names import CELL_ANNOTATION, KEY_DELETED_AT, KEY_UID
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
-    from tests.unit.controllers.tenant_lives import bound, complete, provisioned
-else:
-    from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
-    from unit.controllers.tenant_lives import bound, complete, provisioned
+from unit.controllers.fakes_tenant_world import ALIAS, TENANT, TenantWorld, revision
+from unit.controllers.tenant_lives import bound, complete, provisioned
 
 R1, R2 = revision(1), revision(2)
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.controllers.fakes_tenant_world import TENANT, TenantWorld
-else:
-    from unit.controllers.fakes_tenant_world import TENANT, TenantWorld
+from unit.controllers.fakes_tenant_world import TENANT, TenantWorld
 
 
 async def placed() -> TenantWorld:

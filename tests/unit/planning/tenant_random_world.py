@@ -14,15 +14,12 @@ from searchops.api.retrieval import Binding
 from searchops.planning import names
 from searchops.planning import tenant_facts as act
 from searchops.planning.schema import side_of
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CellState
     from searchops.api.v1alpha1.search_tenant import SearchTenant
     from searchops.planning.tenant_facts import TenantAction, TenantFacts, TenantPlan, TenantSettings
-else:
-    from unit.planning import tenant_cases as case
 
 ALIAS, NOW = case.ALIAS, case.NOW
 SIDES = (f"{ALIAS}@a", f"{ALIAS}@b")

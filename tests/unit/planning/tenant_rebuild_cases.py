@@ -10,17 +10,14 @@ from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
 from searchops.planning.names import KEY_BINDING, KEY_PENDING, KEY_PREVIOUS, KEY_RELEASED_AT, reindex_job_name
 from searchops.planning.schema import schema_digest
 from searchops.planning.tenant_facts import PatchCollection
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.retrieval import Binding
     from searchops.api.v1alpha1.search_tenant import SearchTenant
     from searchops.planning.tenant_facts import TenantFacts, TenantPlan
-else:
-    from unit.planning import tenant_cases as case
 
 ALIAS, NOW = case.ALIAS, case.NOW
 A, B = f"{ALIAS}@a", f"{ALIAS}@b"

@@ -26,15 +26,11 @@ from searchops.planning.reindex import CreateWorker, plan_reindex, renewed_claim
 from searchops.planning.schema import Owner
 from searchops.planning.tenant_access import token_claims
 from searchops.runtime.errors import Terminal
+from unit.planning import reindex_facts as job_case
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import reindex_facts as job_case
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import Tier
-else:
-    from unit.planning import reindex_facts as job_case
-    from unit.planning import tenant_cases as case
 
 SIGNER = CellKeySigner()
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)

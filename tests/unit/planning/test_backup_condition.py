@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,13 +17,8 @@ from searchops.planning.backup_report import backup_finding, record_from_status,
 from searchops.planning.jobs import job_manifest
 from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_facts import AddFinalizer, EmitEvent, TenantPlan
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning import test_backup_plans as plans
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning import test_backup_plans as plans
+from unit.planning import tenant_cases as case
+from unit.planning import test_backup_plans as plans
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RULES = BackupSettings("prod", "s3://bucket/ops", "cpu", spread=timedelta(0))

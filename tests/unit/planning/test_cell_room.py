@@ -35,16 +35,12 @@ from searchops.planning.tenant_facts import (
     PatchCollection,
     TenantPlan,
 )
+from unit.planning import tenant_cases as case
+from unit.planning.tenant_rebuild_cases import named_vector, rebuild_status
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning.tenant_rebuild_cases import named_vector, rebuild_status
-
     from searchops.api.observed import CollectionState
     from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning.tenant_rebuild_cases import named_vector, rebuild_status
 
 SAID = "cell eu-1 answered 507 to create x: disk"
 HOLD = begun(SAID, 12, case.NOW)

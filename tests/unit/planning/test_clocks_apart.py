@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,11 +20,7 @@ from searchops.planning.tenant_access import renew_at, token_claims
 from searchops.planning.tenant_deletion import tombstones_due
 from searchops.planning.tenant_facts import CreateReindexJob, PatchCollection
 from searchops.settings import OperatorSettings
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 NOW = case.NOW
 SETTLE = timedelta(seconds=30)

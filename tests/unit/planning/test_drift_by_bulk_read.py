@@ -14,16 +14,13 @@ from searchops.api.observed import CellContents, CellIdentity, CollectionOutline
 from searchops.planning.drift import difference, index_difference, orphans, picture
 from searchops.planning.names import KEY_BINDING, KEY_DELETED_AT, KEY_FLEET, KEY_RATES, KEY_UID
 from searchops.planning.schema import rates_of, side_of, strict_mode
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CollectionState
     from searchops.api.v1alpha1 import SearchTenant
-else:
-    from unit.planning import tenant_cases as case
 
 NAME = f"{case.ALIAS}@g1"
 SIDE = side_of(case.ALIAS, 1)

@@ -19,15 +19,12 @@ from searchops.planning.gateway_credentials import (
     plan_credentials,
 )
 from searchops.planning.tenant_access import key_id
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CellState
-else:
-    from unit.planning import tenant_cases as case
 
 SETTINGS = CredentialSettings("prod", timedelta(days=30), revocable=True)
 OLD, NEW = "o" * 48, "n" * 48

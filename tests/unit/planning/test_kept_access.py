@@ -19,14 +19,11 @@ from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest, token_claims
 from searchops.planning.tenant_facts import GrantTokens, PrepareRegister, TenantPlan, WriteAccessSecret
 from searchops.planning.token_register import grant_id
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import AccessSecretState
     from searchops.api.v1alpha1.search_tenant import AccessEntry
-else:
-    from unit.planning import tenant_cases as case
 
 REVOCABLE = replace(case.SETTINGS, revocable=True)
 IDENTITY = CellIdentity("prod", "eu-1", "cluster-1")

@@ -17,14 +17,11 @@ from searchops.planning import names
 from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_deletion import tombstones_due
 from searchops.planning.tenant_facts import EmitEvent, PatchCollection, RemoveFinalizer
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CollectionState
     from searchops.planning.tenant_facts import TenantFacts
-else:
-    from unit.planning import tenant_cases as case
 
 NAME = f"{case.ALIAS}@g1"
 BINDING = case.dense(1)

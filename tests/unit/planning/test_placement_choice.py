@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 from searchops.api.meta import LabelSelector
 from searchops.planning.placement import NotPlaced, Placed, place, usable
 from searchops.planning.tenant import plan_tenant
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CellState
-else:
-    from unit.planning import tenant_cases as case
 
 EVERY = LabelSelector()
 EU = LabelSelector(match_labels={"region": "eu"})

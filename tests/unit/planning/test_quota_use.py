@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.planning.quotas import moved, quota_finding, usage
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 LIVE = case.make_collection(case.dense(1))
 """100 points of 8 dimensions."""

@@ -9,15 +9,11 @@ import pytest
 
 from searchops.planning.schema import NO_LIMIT
 from searchops.planning.tenant_facts import CreateCollection, PatchCollection
+from unit.planning import tenant_cases as case
+from unit.planning import tenant_rebuild_cases as rebuild
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning import tenant_rebuild_cases as rebuild
-
     from searchops.api.observed import StrictMode
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning import tenant_rebuild_cases as rebuild
 
 QUOTAS = {"quotas": {"searchesPerMinute": 30, "writesPerMinute": 600, "maxVectorMegabytes": 4}}
 TENANT = case.make_tenant(QUOTAS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,51 +18,27 @@ from searchops.planning.reindex_facts import (
     ReindexPlan,
     RemoveFinalizer,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.planning.reindex_facts import (
-        ALIAS,
-        NAME,
-        NOW,
-        PENDING,
-        REVISION,
-        after,
-        at,
-        collection,
-        condition,
-        embedding,
-        later,
-        make_facts,
-        make_job,
-        make_tenant,
-        message,
-        status_of,
-        steady,
-        verified,
-        worker,
-    )
-else:
-    from unit.planning.reindex_facts import (
-        ALIAS,
-        NAME,
-        NOW,
-        PENDING,
-        REVISION,
-        after,
-        at,
-        collection,
-        condition,
-        embedding,
-        later,
-        make_facts,
-        make_job,
-        make_tenant,
-        message,
-        status_of,
-        steady,
-        verified,
-        worker,
-    )
+from unit.planning.reindex_facts import (
+    ALIAS,
+    NAME,
+    NOW,
+    PENDING,
+    REVISION,
+    after,
+    at,
+    collection,
+    condition,
+    embedding,
+    later,
+    make_facts,
+    make_job,
+    make_tenant,
+    message,
+    status_of,
+    steady,
+    verified,
+    worker,
+)
 
 
 def order_of(plan: ReindexPlan) -> CreateWorker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,11 +13,7 @@ from searchops.planning.reindex import plan_reindex
 from searchops.planning.reindex_budget import gpus_of
 from searchops.planning.reindex_facts import CreateWorker, DeleteSelf, DeleteWorker, ReindexPlan
 from searchops.planning.reindex_request import may_switch
-
-if TYPE_CHECKING:
-    from tests.unit.planning import reindex_facts as case
-else:
-    from unit.planning import reindex_facts as case
+from unit.planning import reindex_facts as case
 
 CATALOGUE = {"uri": "s3://catalogues/shops/c.jsonl"}
 NAMED: dict[str, Any] = {"target": case.collection(1)}

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from searchops.api.tasks import EXIT_BAD_MODEL, EXIT_CELL_FULL
 from searchops.planning.cell_room import begun, held_message
 from searchops.planning.reindex import CreateWorker, DeleteWorker, HoldCell, plan_reindex
 from searchops.planning.reindex_facts import ReindexPlan
 from searchops.planning.reindex_report import results_uri
-
-if TYPE_CHECKING:
-    from tests.unit.planning import reindex_facts as case
-else:
-    from unit.planning import reindex_facts as case
+from unit.planning import reindex_facts as case
 
 HOLD = begun("cell eu-1 answered 507", 3, case.NOW)
 HELD = {"eu-1": HOLD}

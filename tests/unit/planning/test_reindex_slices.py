@@ -13,40 +13,24 @@ from searchops.api.observed import RecallSample
 from searchops.api.shared import SliceAddress
 from searchops.planning.reindex import plan_reindex
 from searchops.planning.reindex_facts import CreateWorker, MeasureRecall
+from unit.planning.reindex_facts import (
+    ALIAS,
+    NOW,
+    collection,
+    condition,
+    done,
+    embedding,
+    later,
+    make_facts,
+    make_job,
+    message,
+    slices,
+    status_of,
+)
 
 if TYPE_CHECKING:
-    from tests.unit.planning.reindex_facts import (
-        ALIAS,
-        NOW,
-        collection,
-        condition,
-        done,
-        embedding,
-        later,
-        make_facts,
-        make_job,
-        message,
-        slices,
-        status_of,
-    )
-
     from searchops.planning.jobs import JobOrder
     from searchops.planning.reindex_facts import ReindexFacts
-else:
-    from unit.planning.reindex_facts import (
-        ALIAS,
-        NOW,
-        collection,
-        condition,
-        done,
-        embedding,
-        later,
-        make_facts,
-        make_job,
-        message,
-        slices,
-        status_of,
-    )
 
 ONE = SliceAddress("Shared", "prod@shared-1", "slice-0001")
 TWO = SliceAddress("Shared", "prod@shared-1", "slice-0002")

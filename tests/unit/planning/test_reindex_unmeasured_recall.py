@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.planning.reindex import plan_reindex
-
-if TYPE_CHECKING:
-    from tests.unit.planning.reindex_facts import NOW, at, condition, done, embedding, later, message, status_of, steady
-    from tests.unit.planning.reindex_facts import worker as worker_state
-else:
-    from unit.planning.reindex_facts import NOW, at, condition, done, embedding, later, message, status_of, steady
-    from unit.planning.reindex_facts import worker as worker_state
+from unit.planning.reindex_facts import NOW, at, condition, done, embedding, later, message, status_of, steady
+from unit.planning.reindex_facts import worker as worker_state
 
 SAID = "cell eu-1: measure recall of g2: no answer within 15 s"
 UNKNOWN = done(recall=None, recall_error=SAID)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,47 +14,25 @@ from searchops.planning.reindex_facts import (
     MeasureRecall,
     ReindexPlan,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.planning.reindex_facts import (
-        ALIAS,
-        NOW,
-        PENDING,
-        after,
-        at,
-        collection,
-        condition,
-        done,
-        embedding,
-        later,
-        make_facts,
-        make_job,
-        message,
-        slices,
-        status_of,
-        steady,
-        worker,
-    )
-else:
-    from unit.planning.reindex_facts import (
-        ALIAS,
-        NOW,
-        PENDING,
-        after,
-        at,
-        collection,
-        condition,
-        done,
-        embedding,
-        later,
-        make_facts,
-        make_job,
-        message,
-        slices,
-        status_of,
-        steady,
-        worker,
-    )
+from unit.planning.reindex_facts import (
+    ALIAS,
+    NOW,
+    PENDING,
+    after,
+    at,
+    collection,
+    condition,
+    done,
+    embedding,
+    later,
+    make_facts,
+    make_job,
+    message,
+    slices,
+    status_of,
+    steady,
+    worker,
+)
 
 
 def test_verified_needs_every_slice_exact_counts_and_samples() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,38 +12,20 @@ from searchops.api.observed import RecallSample
 from searchops.planning.conditions import holds
 from searchops.planning.reindex import plan_reindex
 from searchops.planning.reindex_facts import CreateWorker, MeasureRecall
-
-if TYPE_CHECKING:
-    from tests.unit.planning.reindex_facts import (
-        NOW,
-        REVISION,
-        after,
-        at,
-        collection,
-        done,
-        embedding,
-        make_facts,
-        make_job,
-        make_tenant,
-        slices,
-        worker,
-    )
-else:
-    from unit.planning.reindex_facts import (
-        NOW,
-        REVISION,
-        after,
-        at,
-        collection,
-        done,
-        embedding,
-        make_facts,
-        make_job,
-        make_tenant,
-        slices,
-        worker,
-    )
-
+from unit.planning.reindex_facts import (
+    NOW,
+    REVISION,
+    after,
+    at,
+    collection,
+    done,
+    embedding,
+    make_facts,
+    make_job,
+    make_tenant,
+    slices,
+    worker,
+)
 
 seen = st.fixed_dictionaries(
     {

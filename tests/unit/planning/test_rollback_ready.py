@@ -9,15 +9,11 @@ import pytest
 
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 from searchops.planning.tenant import plan_tenant
+from unit.planning import rollout_cases as case
+from unit.planning import tenant_cases
 
 if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-    from tests.unit.planning import tenant_cases
-
     from searchops.planning.model_facts import ModelPlan, TenantFact
-else:
-    from unit.planning import rollout_cases as case
-    from unit.planning import tenant_cases
 
 OLD = case.promoted("a", 1, retire_after=case.at(hours=40))
 NEW = case.promoted("b", 2)

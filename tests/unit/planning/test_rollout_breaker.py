@@ -16,19 +16,14 @@ from searchops.planning.reindex import CreateWorker, plan_reindex
 from searchops.planning.rollout import plan_model
 from searchops.planning.tenant_facts import CreateReindexJob, DeleteReindexJob, PatchCollection
 from searchops.planning.waves import follows, wanted_revision
+from unit.planning import reindex_facts as reindex
+from unit.planning import rollout_cases as case
+from unit.planning import tenant_cases, tenant_rebuild_cases
 
 if TYPE_CHECKING:
-    from tests.unit.planning import reindex_facts as reindex
-    from tests.unit.planning import rollout_cases as case
-    from tests.unit.planning import tenant_cases, tenant_rebuild_cases
-
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
     from searchops.api.v1alpha1.reindex_job import ReindexJob
-else:
-    from unit.planning import reindex_facts as reindex
-    from unit.planning import rollout_cases as case
-    from unit.planning import tenant_cases, tenant_rebuild_cases
 
 ACTIVE, CANDIDATE = case.promoted().revision, case.built("b", 2).revision
 

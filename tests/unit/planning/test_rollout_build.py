@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,11 +14,7 @@ from searchops.planning.jobs import TemplateProblem, job_manifest
 from searchops.planning.model_facts import DeleteJob
 from searchops.planning.names import space_id
 from searchops.planning.rollout import plan_model
-
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
+from unit.planning import rollout_cases as case
 
 
 def expected_manifest(name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -11,11 +11,7 @@ from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, Embeddi
 from searchops.planning.model_facts import AddFinalizer, ModelPlan, WriteState
 from searchops.planning.rollout import plan_model
 from searchops.planning.rollout_choice import earlier_attempts, with_attempt
-
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
+from unit.planning import rollout_cases as case
 
 
 def test_the_finalizer_comes_before_everything() -> None:

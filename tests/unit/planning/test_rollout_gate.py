@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,11 +11,7 @@ from searchops.api.observed import JobState
 from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EmbeddingModelStatus
 from searchops.planning.model_facts import DeleteJob, WriteState
 from searchops.planning.rollout import plan_model
-
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
+from unit.planning import rollout_cases as case
 
 
 def test_the_gate_is_given_both_arms_and_what_has_worn_the_holdout() -> None:

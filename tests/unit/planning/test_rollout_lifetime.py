@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, HistoryEntry
 from searchops.planning.model_facts import ModelPlan, RemoveFinalizer
 from searchops.planning.rollout import plan_model
+from unit.planning import rollout_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
-else:
-    from unit.planning import rollout_cases as case
 
 
 def test_a_lost_status_comes_back_from_the_config_map() -> None:

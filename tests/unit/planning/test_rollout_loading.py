@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
+from unit.planning import rollout_cases as case
 
 
 def test_the_candidate_is_loaded_on_every_canary_server_in_order() -> None:

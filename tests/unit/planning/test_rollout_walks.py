@@ -13,12 +13,7 @@ from searchops.planning.model_facts import CreateJob, LoadModel, ModelFacts, Unl
 from searchops.planning.names import is_revision_of
 from searchops.planning.rollout import plan_model
 from searchops.planning.servers import wanted_on_canary, wanted_on_serving
-
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
-
+from unit.planning import rollout_cases as case
 
 if TYPE_CHECKING:
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel

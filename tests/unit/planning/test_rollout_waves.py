@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,11 +12,7 @@ from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, Evidenc
 from searchops.planning.model_facts import WriteState
 from searchops.planning.rollout import plan_model
 from searchops.planning.waves import in_wave, position
-
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
+from unit.planning import rollout_cases as case
 
 
 def test_a_wave_by_selector_takes_only_those_it_selects() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,11 +21,7 @@ from searchops.planning.schema import (
     schema_digest,
     strict_mode,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 NONE = SchemaDifference((), None, ())
 QUOTAS = {"maxPoints": 9, "maxVectorMegabytes": 8, "searchesPerMinute": 60, "writesPerMinute": 6000}

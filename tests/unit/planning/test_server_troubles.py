@@ -19,14 +19,11 @@ from searchops.planning.server_troubles import (
     hurried,
     steady,
 )
+from unit.planning import rollout_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-
     from searchops.api.v1alpha1.embedding_model_status import ServerTrouble
     from searchops.planning.server_troubles import TroubleReason
-else:
-    from unit.planning import rollout_cases as case
 
 ONE = case.promoted().revision
 REFUSED_BY_GRPC = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,12 +9,7 @@ from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, 
 from searchops.planning.names import model_parts
 from searchops.planning.server_troubles import MAX_RELOADS, Patience, told
 from searchops.planning.servers import sync_pool, wanted_on_canary, wanted_on_serving
-
-if TYPE_CHECKING:
-    from tests.unit.planning import rollout_cases as case
-else:
-    from unit.planning import rollout_cases as case
-
+from unit.planning import rollout_cases as case
 
 ONE, TWO, THREE = (case.built(digest, number).revision for number, digest in enumerate("abc", 1))
 CALM = Patience(case.NOW)

@@ -11,15 +11,12 @@ from searchops.api.v1alpha1.search_tenant_status import IsolationStatus
 from searchops.planning import tenant_facts as act
 from searchops.planning.names import KEY_DELETED_AT, KEY_DROPPING
 from searchops.planning.tenant import plan_tenant
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CellState
     from searchops.api.v1alpha1.search_tenant import SearchTenant
     from searchops.planning.tenant_facts import TenantPlan
-else:
-    from unit.planning import tenant_cases as case
 
 ALIAS, NOW = case.ALIAS, case.NOW
 SHARED = "prod@shared-0a1b2c3d-0"

@@ -16,13 +16,10 @@ from searchops.planning.schema import Owner
 from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest, renew_at, token_claims
 from searchops.planning.tenant_facts import DeleteAccessSecret, TenantFacts, TenantPlan, WriteAccessSecret
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.v1alpha1.search_tenant import AccessEntry
-else:
-    from unit.planning import tenant_cases as case
 
 NOW = case.NOW
 SEARCH, INDEX = case.make_tenant().spec.access

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -33,11 +33,7 @@ from searchops.planning.tenant_facts import (
     TenantFacts,
     TenantPlan,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 ALIAS, NOW = case.ALIAS, case.NOW
 B, OLD = f"{ALIAS}@b", "shop-products"

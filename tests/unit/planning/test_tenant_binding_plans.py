@@ -20,13 +20,10 @@ from searchops.planning.tenant_facts import (
     TenantFacts,
     TenantPlan,
 )
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.retrieval import Binding
-else:
-    from unit.planning import tenant_cases as case
 
 ALIAS, NOW, SETTINGS = case.ALIAS, case.NOW, case.SETTINGS
 A, B = f"{ALIAS}@a", f"{ALIAS}@b"

@@ -25,13 +25,10 @@ from searchops.planning.tenant_facts import (
     TenantFacts,
     TenantPlan,
 )
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.v1alpha1.search_tenant import SearchTenant
-else:
-    from unit.planning import tenant_cases as case
 
 ALIAS, NOW = case.ALIAS, case.NOW
 A, B, G1, G2 = f"{ALIAS}@a", f"{ALIAS}@b", f"{ALIAS}@g1", f"{ALIAS}@g2"

@@ -26,17 +26,13 @@ from searchops.planning.tenant_forecast import (
     Need,
     foresee,
 )
+from unit.planning import tenant_cases as case
+from unit.planning.tenant_rebuild_cases import G1, G2, R1, R2, rebuild_status
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning.tenant_rebuild_cases import G1, G2, R1, R2, rebuild_status
-
     from searchops.api.observed import CollectionState
     from searchops.api.v1alpha1.search_tenant import SearchTenant
     from searchops.planning.tenant_facts import TenantFacts
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning.tenant_rebuild_cases import G1, G2, R1, R2, rebuild_status
 
 NOW = case.NOW
 SETTINGS = replace(case.SETTINGS, prices=GpuPrices("EUR", {"a10": "1.10"}))

@@ -17,51 +17,30 @@ from searchops.planning.tenant_facts import (
     PointAlias,
     TenantPlan,
 )
+from unit.planning import tenant_cases as case
+from unit.planning.tenant_rebuild_cases import (
+    ALIAS,
+    G1,
+    G2,
+    MODEL,
+    NOW,
+    R1,
+    R2,
+    SETTLED,
+    A,
+    B,
+    job_name,
+    named_vector,
+    patch,
+    plan,
+    rebuild_status,
+    rebuilding,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning.tenant_rebuild_cases import (
-        ALIAS,
-        G1,
-        G2,
-        MODEL,
-        NOW,
-        R1,
-        R2,
-        SETTLED,
-        A,
-        B,
-        job_name,
-        named_vector,
-        patch,
-        plan,
-        rebuild_status,
-        rebuilding,
-    )
-
     from searchops.api.v1alpha1.search_tenant import SearchTenant
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning.tenant_rebuild_cases import (
-        ALIAS,
-        G1,
-        G2,
-        MODEL,
-        NOW,
-        R1,
-        R2,
-        SETTLED,
-        A,
-        B,
-        job_name,
-        named_vector,
-        patch,
-        plan,
-        rebuild_status,
-        rebuilding,
-    )
 
 
 GERMAN = case.make_tenant({"languages": ["de"]})

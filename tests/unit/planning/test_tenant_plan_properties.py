@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from hypothesis import HealthCheck, given, settings
 
@@ -25,13 +25,8 @@ from searchops.planning.tenant_facts import (
     TenantAction,
     WriteAccessSecret,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning.tenant_random_world import ALIAS, DDL, World, worlds
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning.tenant_random_world import ALIAS, DDL, World, worlds
+from unit.planning import tenant_cases as case
+from unit.planning.tenant_random_world import ALIAS, DDL, World, worlds
 
 CHANGES = (*DDL, WriteAccessSecret, DeleteAccessSecret)
 RUNS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,11 +22,7 @@ from searchops.planning.tenant_facts import (
     TenantPlan,
     WriteAccessSecret,
 )
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 ALIAS, NOW, SETTINGS = case.ALIAS, case.NOW, case.SETTINGS
 

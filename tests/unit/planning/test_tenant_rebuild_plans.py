@@ -16,43 +16,25 @@ from searchops.planning.tenant_facts import (
     RemoveVector,
     TenantPlan,
 )
+from unit.planning import tenant_cases as case
+from unit.planning.tenant_rebuild_cases import (
+    G1,
+    MODEL,
+    NOW,
+    R1,
+    R2,
+    SETTLED,
+    B,
+    job_name,
+    named_vector,
+    patch,
+    plan,
+    rebuild_status,
+    rebuilding,
+)
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-    from tests.unit.planning.tenant_rebuild_cases import (
-        G1,
-        MODEL,
-        NOW,
-        R1,
-        R2,
-        SETTLED,
-        B,
-        job_name,
-        named_vector,
-        patch,
-        plan,
-        rebuild_status,
-        rebuilding,
-    )
-
     from searchops.api.v1alpha1.search_tenant import SearchTenant
-else:
-    from unit.planning import tenant_cases as case
-    from unit.planning.tenant_rebuild_cases import (
-        G1,
-        MODEL,
-        NOW,
-        R1,
-        R2,
-        SETTLED,
-        B,
-        job_name,
-        named_vector,
-        patch,
-        plan,
-        rebuild_status,
-        rebuilding,
-    )
 
 
 def test_first_the_vector_and_pending_so_that_gateways_write_both() -> None:

@@ -16,14 +16,11 @@ from searchops.planning import tenant_facts as act
 from searchops.planning.schema import INDEXING_THRESHOLD_POINTS, SHARED_STRICT, layout_of
 from searchops.planning.tenant import plan_tenant
 from searchops.planning.tenant_access import inputs_digest, token_claims
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import CollectionState, Tier
     from searchops.api.v1alpha1.search_tenant import SearchTenant
-else:
-    from unit.planning import tenant_cases as case
 
 GATEWAY_KEY = "g" * 48
 SHARED = case.make_tenant({"isolation": "Shared"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 import pytest
@@ -16,11 +16,7 @@ from searchops.planning.names import tokens_collection
 from searchops.planning.schema import Owner
 from searchops.planning.tenant_access import token_claims
 from searchops.runtime.errors import Terminal
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 ENTRIES = st.fixed_dictionaries(

@@ -22,14 +22,11 @@ from searchops.planning.tenant_facts import (
     WriteAccessSecret,
 )
 from searchops.planning.token_register import grant_id
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-
     from searchops.api.observed import AccessSecretState
     from searchops.api.v1alpha1.search_tenant import AccessEntry, SearchTenant
-else:
-    from unit.planning import tenant_cases as case
 
 SETTINGS = replace(case.SETTINGS, revocable=True)
 IDENTITY = CellIdentity("prod", "eu-1", "cluster-1")

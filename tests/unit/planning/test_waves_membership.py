@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.api.meta import LabelSelector
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus, WaveStatus
 from searchops.planning.waves import Wanted, in_wave, position, wanted_revision
-
-if TYPE_CHECKING:
-    from tests.unit.planning import tenant_cases as case
-else:
-    from unit.planning import tenant_cases as case
+from unit.planning import tenant_cases as case
 
 ACTIVE, CANDIDATE, OLD = case.revision(2), case.revision(3), case.revision(1)
 FRACTIONS = st.integers(0, 100).map(lambda number: f"{number / 100:.2f}")

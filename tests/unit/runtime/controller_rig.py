@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 from searchops.runtime.backoff import BackOff
 from searchops.runtime.controller import Controller, ControllerOptions
 from searchops.runtime.queue import WorkQueue
+from unit.runtime.objects import FakeApi, make_cache
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.unit.runtime.objects import FakeApi, make_cache
-
     from searchops.runtime.errors import Terminal
     from searchops.runtime.key import Key
     from searchops.runtime.result import Result
-else:
-    from unit.runtime.objects import FakeApi, make_cache
 
 
 class Rig:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 
 from searchops.runtime.barrier import Barrier
 from searchops.runtime.ghost_sweep import GhostSweep, SweepReport
 from searchops.runtime.key import Key
-
-if TYPE_CHECKING:
-    from tests.unit.runtime.objects import FakeApi, make_cache
-else:
-    from unit.runtime.objects import FakeApi, make_cache
+from unit.runtime.objects import FakeApi, make_cache
 
 pytestmark = pytest.mark.looptime
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,11 +13,7 @@ from searchops.runtime.errors import Conflict, NotReady, Transient
 from searchops.runtime.key import Key
 from searchops.runtime.queue import Priority
 from searchops.runtime.result import Result
-
-if TYPE_CHECKING:
-    from tests.unit.runtime.controller_rig import Rig
-else:
-    from unit.runtime.controller_rig import Rig
+from unit.runtime.controller_rig import Rig
 
 pytestmark = pytest.mark.looptime
 A = Key("shop", "a")

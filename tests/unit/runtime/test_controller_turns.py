@@ -12,15 +12,11 @@ from searchops.runtime.errors import Conflict, NotReady, Terminal, Transient
 from searchops.runtime.key import Key
 from searchops.runtime.queue import Priority
 from searchops.runtime.result import Result
+from unit.runtime.controller_rig import Rig
+from unit.runtime.objects import FakeApi, make_cache, raw_object
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from tests.unit.runtime.controller_rig import Rig
-    from tests.unit.runtime.objects import FakeApi, make_cache, raw_object
-else:
-    from unit.runtime.controller_rig import Rig
-    from unit.runtime.objects import FakeApi, make_cache, raw_object
 
 pytestmark = pytest.mark.looptime
 A = Key("shop", "a")

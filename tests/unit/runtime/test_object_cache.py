@@ -10,13 +10,10 @@ from hypothesis import strategies as st
 
 from searchops.runtime.cache import LAST_APPLIED, CachedObject, Change, Freshness, compare_versions
 from searchops.runtime.key import Key
+from unit.runtime.objects import make_cache, raw_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from tests.unit.runtime.objects import make_cache, raw_object
-else:
-    from unit.runtime.objects import make_cache, raw_object
 
 A = Key("shop", "a")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,11 +16,7 @@ from searchops.runtime.recorder import Event, EventRecorder, RecorderLimits
 from searchops.runtime.result import Result
 from searchops.runtime.resync import Resync, phase
 from searchops.runtime.token_bucket import TokenBucket
-
-if TYPE_CHECKING:
-    from tests.unit.runtime.objects import make_cache, raw_object
-else:
-    from unit.runtime.objects import make_cache, raw_object
+from unit.runtime.objects import make_cache, raw_object
 
 virtual_time = pytest.mark.looptime
 REASONS = ("Created", "Failed")

@@ -12,13 +12,10 @@ from searchops.runtime.errors import Conflict
 from searchops.runtime.finalizer import Finalizer
 from searchops.runtime.key import Key
 from searchops.runtime.status import StatusWriter, keep_transition_times, merge_patch, without_none
+from unit.runtime.objects import FakeApi, apply_merge_patch, make_cache
 
 if TYPE_CHECKING:
-    from tests.unit.runtime.objects import FakeApi, apply_merge_patch, make_cache
-
     from searchops.runtime.cache import CachedObject, ObjectCache
-else:
-    from unit.runtime.objects import FakeApi, apply_merge_patch, make_cache
 
 A = Key("shop", "a")
 OURS = "example.dev/ours"

@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scale import plot
+from scale.figures import Bench, Target
+from scale.peer import INDEXES, collection
+from scale.tenant_meters import of_ours, tenant_ready
+from scale.tenant_world import Metrics, tenant
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.scale import plot
-    from tests.scale.figures import Bench, Target
-    from tests.scale.peer import INDEXES, collection
-    from tests.scale.tenant_meters import of_ours, tenant_ready
-    from tests.scale.tenant_world import Metrics, tenant
-else:
-    from scale import plot
-    from scale.figures import Bench, Target
-    from scale.peer import INDEXES, collection
-    from scale.tenant_meters import of_ours, tenant_ready
-    from scale.tenant_world import Metrics, tenant
 
 EXPOSITION = """\
 # TYPE searchops_workqueue_queue_duration_seconds histogram

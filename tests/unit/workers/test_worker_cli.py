@@ -11,13 +11,10 @@ from typer.testing import CliRunner
 from searchops.api.tasks import EXIT_BAD_TASK, TASK_VARIABLE
 from searchops_workers.cli import app
 from searchops_workers.holdout.runs import read_run
+from unit.workers.holdout import gate_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.unit.workers.holdout import gate_samples
-else:
-    from unit.workers.holdout import gate_samples
 
 RUNNER = CliRunner()
 GRADES = {"hex nut": "nut", "white shirt": "shirt", "winter jacket": "jacket", "TN-2110": "code"}

@@ -19,15 +19,12 @@ from searchops.api.tasks import (
 )
 from searchops_workers.backup import commands
 from searchops_workers.cli import app
+from unit.workers.backup import fakes_cell as fake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.backup import fakes_cell as fake
-
     from searchops.api.tasks import BackupTask, ProveTask
-else:
-    from unit.workers.backup import fakes_cell as fake
 
 
 @pytest.fixture

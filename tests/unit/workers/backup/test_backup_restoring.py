@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fsspec
 import httpx
@@ -13,11 +13,7 @@ from searchops_workers.backup.errors import BackupError, BadBackup, NotOurs
 from searchops_workers.backup.prove import prove
 from searchops_workers.backup.restore import Order, newest, plan, restore
 from searchops_workers.backup.take import take
-
-if TYPE_CHECKING:
-    from tests.unit.workers.backup import fakes_cell as fake
-else:
-    from unit.workers.backup import fakes_cell as fake
+from unit.workers.backup import fakes_cell as fake
 
 NOW, ID = fake.NOW, "20261124T030000Z"
 IDENTITY = {"searchops.dev/fleet": "prod", "searchops.dev/cell": "us-1", "searchops.dev/cluster": "c"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -11,11 +11,7 @@ import pytest
 from searchops.api.backup import BackupManifest
 from searchops_workers.backup.errors import BackupError, Incomplete, NotOurs
 from searchops_workers.backup.take import take
-
-if TYPE_CHECKING:
-    from tests.unit.workers.backup import fakes_cell as fake
-else:
-    from unit.workers.backup import fakes_cell as fake
+from unit.workers.backup import fakes_cell as fake
 
 NOW = fake.NOW
 

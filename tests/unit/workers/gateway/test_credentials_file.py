@@ -10,13 +10,10 @@ from structlog.testing import capture_logs
 
 from searchops_workers.gateway.credentials import CredentialSource
 from searchops_workers.gateway.problems import Problem
+from unit.workers.gateway.shared_parts import CELL_TOKEN, COLLECTIONS, KEY, OTHER_KEY, REGISTER, credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.unit.workers.gateway.shared_parts import CELL_TOKEN, COLLECTIONS, KEY, OTHER_KEY, REGISTER, credentials
-else:
-    from unit.workers.gateway.shared_parts import CELL_TOKEN, COLLECTIONS, KEY, OTHER_KEY, REGISTER, credentials
 
 
 def test_the_file_is_read_and_read_again_when_it_changes(tmp_path: Path) -> None:

@@ -23,19 +23,16 @@ from searchops_workers.gateway.searches import Searches
 from searchops_workers.gateway.shared import SharedDoor
 from searchops_workers.gateway.writes import Versions, Writer, version_guard
 from searchops_workers.retrieval.scope import Scope
+from unit.workers.gateway.shared_parts import ALIAS, CELL_TOKEN, COLLECTIONS, TENANT, FakeCells, binding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from tests.unit.workers.gateway.shared_parts import ALIAS, CELL_TOKEN, COLLECTIONS, TENANT, FakeCells, binding
 
     from searchops.api.retrieval import Binding
     from searchops_workers.gateway.callers import AnyCaller
     from searchops_workers.gateway.cells import Cells
     from searchops_workers.gateway.encoders import BindingEncoder
     from searchops_workers.gateway.tenants import Tenants
-else:
-    from unit.workers.gateway.shared_parts import ALIAS, CELL_TOKEN, COLLECTIONS, TENANT, FakeCells, binding
 
 ONE, TWO = COLLECTIONS
 A, B = f"{ALIAS}@a", f"{ALIAS}@b"

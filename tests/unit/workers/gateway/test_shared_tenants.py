@@ -17,39 +17,24 @@ from searchops_workers.gateway.doors import Tenancy, TierMove
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.shared import SharedTenants
 from searchops_workers.retrieval.scope import Scope
+from unit.workers.gateway.shared_parts import (
+    ALIAS,
+    CELL_TOKEN,
+    COLLECTIONS,
+    REGISTER,
+    TENANT,
+    UID,
+    FakeCells,
+    binding,
+    credentials,
+    held,
+    record,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.gateway.shared_parts import (
-        ALIAS,
-        CELL_TOKEN,
-        COLLECTIONS,
-        REGISTER,
-        TENANT,
-        UID,
-        FakeCells,
-        binding,
-        credentials,
-        held,
-        record,
-    )
-
     from searchops_workers.gateway.cells import Cells
-else:
-    from unit.workers.gateway.shared_parts import (
-        ALIAS,
-        CELL_TOKEN,
-        COLLECTIONS,
-        REGISTER,
-        TENANT,
-        UID,
-        FakeCells,
-        binding,
-        credentials,
-        held,
-        record,
-    )
 
 ONE, TWO = COLLECTIONS
 A, B = f"{ALIAS}@a", f"{ALIAS}@b"

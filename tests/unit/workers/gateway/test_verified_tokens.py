@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 import pytest
@@ -23,11 +23,7 @@ from searchops_workers.gateway.callers import (
     require_write,
 )
 from searchops_workers.gateway.problems import Problem
-
-if TYPE_CHECKING:
-    from tests.unit.workers.gateway.shared_parts import ALIAS, KEY, OTHER_KEY, REGISTER, TENANT, UID, claims, token
-else:
-    from unit.workers.gateway.shared_parts import ALIAS, KEY, OTHER_KEY, REGISTER, TENANT, UID, claims, token
+from unit.workers.gateway.shared_parts import ALIAS, KEY, OTHER_KEY, REGISTER, TENANT, UID, claims, token
 
 VERIFIED = VerifiedCaller(
     tenant=TENANT,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from unit.workers.holdout.gate_samples import make_world
+
 if TYPE_CHECKING:
-    from tests.unit.workers.holdout.gate_samples import World, make_world
-else:
-    from unit.workers.holdout.gate_samples import make_world
+    from unit.workers.holdout.gate_samples import World
 
 
 @pytest.fixture(scope="session")

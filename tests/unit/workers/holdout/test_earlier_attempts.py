@@ -20,13 +20,12 @@ from searchops_workers.holdout.format import Holdout, load, write_holdout
 from searchops_workers.holdout.multiplicity import MAX_ATTEMPTS, Wear
 from searchops_workers.holdout.records import CatalogueRef
 from searchops_workers.holdout.report import markdown_report
+from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.holdout.gate_samples import CREATED, GAINS, World, judgment, query
-else:
-    from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
+    from unit.workers.holdout.gate_samples import World
 
 NOW, SINCE, RECENT, OLD = (f"2026-{day}T00:00:00Z" for day in ("11-25", "10-26", "11-20", "03-01"))
 

@@ -22,15 +22,13 @@ from searchops_workers.holdout.format import load
 from searchops_workers.holdout.report import html_report, markdown_report
 from searchops_workers.holdout.runs import Run
 from searchops_workers.holdout.verdicts import Outcome
+from unit.workers.holdout.gate_samples import make_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.holdout.gate_samples import World, make_world
-
     from searchops_workers.holdout.inputs import GateInput
-else:
-    from unit.workers.holdout.gate_samples import make_world
+    from unit.workers.holdout.gate_samples import World
 
 
 def content_of(question: GateInput) -> bytes:

@@ -11,13 +11,12 @@ from typer.testing import CliRunner
 from searchops_workers.digests import bytes_digest
 from searchops_workers.holdout.commands import gate_app, holdout_app
 from searchops_workers.holdout.runs import Run, write_run
+from unit.workers.holdout.gate_samples import make_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.holdout.gate_samples import World, make_world
-else:
-    from unit.workers.holdout.gate_samples import make_world
+    from unit.workers.holdout.gate_samples import World
 
 RUNNER = CliRunner()
 

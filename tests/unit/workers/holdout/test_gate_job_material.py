@@ -15,13 +15,10 @@ from searchops_workers.holdout.evaluate import run_evaluate
 from searchops_workers.holdout.format import write_holdout
 from searchops_workers.holdout.material import MaterialError, catalogue_uri
 from searchops_workers.holdout.records import CatalogueRef
+from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
-else:
-    from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
 DIGEST = "sha256:" + "0" * 64
 PRODUCTS = ({"id": "nut", "title": "Hex nut M12"}, {"id": "shirt", "title": "White shirt"})

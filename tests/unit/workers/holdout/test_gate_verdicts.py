@@ -21,35 +21,22 @@ from searchops_workers.holdout.records import Rater, Split
 from searchops_workers.holdout.runs import Legs, Ranking, Run
 from searchops_workers.holdout.settling import pairs_to_label
 from searchops_workers.holdout.verdicts import Outcome, Reason, State
+from unit.workers.holdout.gate_samples import (
+    GRADES,
+    World,
+    bad_list,
+    good_list,
+    judgment,
+    make_world,
+    products,
+    query,
+    save,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.workers.holdout.gate_samples import (
-        GRADES,
-        World,
-        bad_list,
-        good_list,
-        judgment,
-        make_world,
-        products,
-        query,
-        save,
-    )
-
     from searchops_workers.holdout.verdicts import GateResult, Verdict
-else:
-    from unit.workers.holdout.gate_samples import (
-        GRADES,
-        World,
-        bad_list,
-        good_list,
-        judgment,
-        make_world,
-        products,
-        query,
-        save,
-    )
 
 
 def first(count: int, start: int = 0) -> list[str]:

@@ -12,14 +12,11 @@ from pydantic import ValidationError
 from searchops_workers.digests import bytes_digest, directory_digest
 from searchops_workers.holdout.format import HoldoutError, load, verify
 from searchops_workers.holdout.records import Manifest, Rater
+from unit.workers.holdout.gate_samples import judgment, make_world, query, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from tests.unit.workers.holdout.gate_samples import judgment, make_world, query, save
-else:
-    from unit.workers.holdout.gate_samples import judgment, make_world, query, save
 
 
 def rewrite(directory: Path, name: str, change: Callable[[list[str]], list[str]]) -> None:
