@@ -120,10 +120,15 @@ class TestShardKeys:
         assert (count(rest, two, "b"), count(rest, two, "a")) == (5, 4)
 
     def test_a_read_of_an_unknown_key_is_refused(self, rest: Rest, two: str) -> None:
-        rest.refused(400, "POST", f"/collections/{two}/points/scroll", {"shard_key": "z"})
-        rest.refused(400, "POST", f"/collections/{two}/points/count", {"shard_key": ["a", "z"]})
         neither = {"target": "y", "fallback": "z"}
-        rest.refused(404, "POST", f"/collections/{two}/points/count", {"shard_key": neither})
+        refusals = [
+            rest.refused(400, "POST", f"/collections/{two}/points/scroll", {"shard_key": "z"}),
+            rest.refused(400, "POST", f"/collections/{two}/points/count", {"shard_key": ["a", "z"]}),
+            rest.refused(404, "POST", f"/collections/{two}/points/count", {"shard_key": neither}),
+        ]
+        said = [refusal.json()["status"]["error"] for refusal in refusals]
+        assert [('"z"' in one, "not found" in one) for one in said] == [(True, True)] * 3, said
+        assert not any(refusal.json().get("result") for refusal in refusals), "nothing of the keys that are there"
 
     def test_a_target_is_served_from_the_fallback_until_it_is_ready(self, rest: Rest, two: str) -> None:
         partial = {"shard_key": "p", "initial_state": "Partial", "replication_factor": 1, "shards_number": 1}

@@ -110,8 +110,9 @@ async def test_a_token_opens_neither_another_tenant_nor_the_database(fleet: Flee
 
 
 async def test_the_canary_proves_it(fleet: Fleet, sharers: dict[str, str]) -> None:
-    for name in sharers:
-        await fleet.condition("searchtenants", name, "Isolated", "True", "IsolationHeld")
+    found = [await fleet.condition("searchtenants", name, "Isolated", "True", "IsolationHeld") for name in sharers]
+    said = "a foreign token was refused wherever the canary tried it"
+    assert [condition.get("message") for condition in found] == [said] * 4
 
 
 async def test_a_write_and_a_delete_reach_the_same_product_of_nobody_else(

@@ -13,7 +13,7 @@ from searchops.api.tasks import EXIT_CELL_FULL
 from searchops.planning.cell_room import begun
 from searchops.planning.names import KEY_PENDING
 from unit.controllers.fakes_numbered_faults import Faults
-from unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, ReindexWorld, raw_job, raw_tenant
+from unit.controllers.fakes_reindex import ALIAS, NEW, REVISION, UNTOUCHED, ReindexWorld, raw_job, raw_tenant
 
 
 async def verified(faults: Faults | None = None) -> ReindexWorld:
@@ -82,7 +82,7 @@ async def test_a_side_of_another_tenant_is_never_signed_for(side: str) -> None:
     """Whoever wrote it into the metadata: a worker's token is on its own tenant's collections."""
     world = ReindexWorld()
     world.metadata[KEY_PENDING] = NEW.model_copy(update={"side": side}).to_metadata()
-    await world.refused()
+    assert await world.refused() == UNTOUCHED
 
 
 @pytest.mark.parametrize("whose", ["source", "target"])
@@ -90,7 +90,7 @@ async def test_a_side_of_another_tenant_is_never_signed_for(side: str) -> None:
 async def test_a_collection_of_another_owner_behind_our_alias_is_never_signed_for(whose: str, key: str) -> None:
     world = ReindexWorld()
     (world.metadata if whose == "source" else world.owner)[key] = "another"
-    await world.refused()
+    assert await world.refused() == UNTOUCHED
 
 
 async def test_a_side_that_is_still_being_indexed_is_waited_for_and_not_searched_for_recall() -> None:

@@ -112,7 +112,12 @@ def test_a_full_cell_is_asked_again_after_a_moment_only_and_no_other_cell_is_hel
 
 @pytest.mark.parametrize(("points", "maximum"), [(0, 0), (10**9, 0), (9, 10)])
 def test_points_below_the_bound_or_without_one_are_taken(points: int, maximum: int) -> None:
-    require_points(points, maximum)
+    said: list[str] = []
+    try:
+        require_points(points, maximum)
+    except Problem as refusal:
+        said.append(str(refusal))
+    assert said == []
 
 
 @pytest.mark.parametrize("points", [10, 11])
