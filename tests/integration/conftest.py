@@ -1,4 +1,4 @@
-"""Charts by a real helm, and a control plane with our definitions."""
+"""Charts by a real helm, a control plane with our definitions, and a tenant that is rebuilt on a cell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from integration import reindex_parts
 from searchops_sandbox.binaries import ensure_binaries
+from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,3 +86,25 @@ async def installed(helm: Helm, definitions: ControlPlane) -> AsyncIterator[Cont
     await definitions.kubectl("apply", "-f", "-", stdin=text)
     yield definitions
     await definitions.kubectl("delete", "--wait=true", "-f", "-", stdin=text)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
+    """The sandbox's Qdrant double, one for the tests of a module, whose tenants keep apart by their names."""
+    key = "reindex-suite-key-of-32-characters!!"
+    started = QdrantCell("reindex", folder=tmp_path_factory.mktemp("cell"), api_key=key)
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[reindex_parts.Tenant]:
+    """A tenant of one test, encoded by a labelled double of Triton; the cell is without faults again afterwards."""
+    triton = reindex_parts.FakeTriton()
+    await triton.start()
+    made = reindex_parts.Tenant(cell, triton, tmp_path)
+    yield made
+    await cell.clear_faults()
+    await made.close()
+    await triton.stop()

@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from qdrant_client import models
 
 from integration import reindex_parts as parts
@@ -20,39 +19,16 @@ from searchops.api.tasks import (
     EXIT_RETRY,
     EXIT_TOO_MANY_FAILURES,
 )
-from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from searchops.api.retrieval import Binding
     from searchops.api.tasks import ReindexTask
+    from searchops_sandbox.qdrant.cell import QdrantCell
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 STRATEGIES = ["NamedVector", "BlueGreen"]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    key = "reindex-suite-key-of-32-characters!!"
-    started = QdrantCell("reindex", folder=tmp_path_factory.mktemp("cell"), api_key=key)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[parts.Tenant]:
-    triton = parts.FakeTriton()
-    await triton.start()
-    made = parts.Tenant(cell, triton, tmp_path)
-    yield made
-    await cell.clear_faults()
-    await made.close()
-    await triton.stop()
 
 
 async def rebuilding(tenant: parts.Tenant, strategy: str, count: int) -> tuple[Binding, Binding, str]:

@@ -8,39 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import pytest_asyncio
 
 from integration import reindex_parts as parts
 from searchops.api.tasks import EXIT_RETRY, EXIT_SOURCE_UNREADABLE
-from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from searchops.api.tasks import ReindexTask
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    key = "catalogue-suite-key-of-32-characters!"
-    started = QdrantCell("catalogue", folder=tmp_path_factory.mktemp("cell"), api_key=key)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[parts.Tenant]:
-    triton = parts.FakeTriton()
-    await triton.start()
-    made = parts.Tenant(cell, triton, tmp_path)
-    yield made
-    await made.close()
-    await triton.stop()
 
 
 def task(tenant: parts.Tenant, path: Path, **changes: Any) -> ReindexTask:

@@ -10,17 +10,12 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from integration import reindex_parts as parts
 from searchops.api.retrieval import point_id
-from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_workers.gateway.bindings import TenantBinding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from searchops.api.tasks import ReindexTask
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -29,25 +24,6 @@ PRODUCTS = 500
 SLICES = 2
 KILLS = 4
 BATCH = 12
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    key = "interleaved-suite-key-of-32-characters!"
-    started = QdrantCell("interleaved", folder=tmp_path_factory.mktemp("cell"), api_key=key)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[parts.Tenant]:
-    triton = parts.FakeTriton()
-    await triton.start()
-    made = parts.Tenant(cell, triton, tmp_path)
-    yield made
-    await made.close()
-    await triton.stop()
 
 
 class Merchant:

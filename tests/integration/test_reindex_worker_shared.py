@@ -20,7 +20,6 @@ from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -36,16 +35,6 @@ async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Qdrant
     await started.start()
     yield started
     await started.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[parts.Tenant]:
-    triton = parts.FakeTriton()
-    await triton.start()
-    made = parts.Tenant(cell, triton, tmp_path)
-    yield made
-    await made.close()
-    await triton.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

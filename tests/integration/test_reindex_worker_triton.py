@@ -15,7 +15,6 @@ from searchops.adapters.triton import TritonServers
 from searchops.api.observed import ServerState
 from searchops.api.retrieval import point_id
 from searchops.api.tasks import EXIT_BAD_MODEL
-from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_sandbox.tiny_checkpoint import HIDDEN, write_tiny_checkpoint
 from searchops_sandbox.triton import TritonServer
 from searchops_workers.digests import directory_digest
@@ -29,6 +28,8 @@ from searchops_workers.retrieval.documents import render
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from searchops_sandbox.qdrant.cell import QdrantCell
 
 pytestmark = [pytest.mark.triton, pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -66,15 +67,6 @@ async def published(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
         yield server, artifact
     finally:
         await server.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    key = "reindex-triton-suite-key-of-32-characters"
-    started = QdrantCell("reindex-triton", folder=tmp_path_factory.mktemp("cell"), api_key=key)
-    await started.start()
-    yield started
-    await started.stop()
 
 
 async def test_a_killed_rebuild_ends_with_the_vectors_of_the_served_model(
