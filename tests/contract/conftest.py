@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from contract.wire import Wire
 from searchops_sandbox.qdrant.cell import QdrantCell
 from searchops_sandbox.qdrant.contract import IN_CLUSTER_MODE, Rest, servers
 from searchops_sandbox.qdrant.replay import Server
@@ -45,3 +46,20 @@ def rest(server: Server) -> Iterator[Rest]:
     for name in client.names:
         client.raw("DELETE", f"/collections/{name}")
     client.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def double(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
+    """The sandbox's double alone, for what no real server can be told to do."""
+    cell = QdrantCell("double", folder=tmp_path_factory.mktemp("cell"), api_key=API_KEY)
+    await cell.start()
+    yield cell
+    await cell.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def wire(double: QdrantCell) -> AsyncIterator[Wire]:
+    made = Wire(double.rest_url)
+    await made.start()
+    yield made
+    await made.stop()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
-from contract.wire import Wire
+from contract.wired_scene import OWNER, WiredScene
 from searchops.adapters.qdrant import MARKER, QdrantCells
 from searchops.api.observed import CellIdentity, CellRegistration, CellState, CollectionDesign, StrictMode
 from searchops.runtime.errors import NotReady, ReconcileError, Terminal, Transient
@@ -24,52 +23,28 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from contract.wire import Wire
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEY = "cell-port-faults-key-of-32-characters!"
 STRICT = StrictMode(1000, 4_000_000, 60_000, 60_000, 256, 100)
 IDENTITY = CellIdentity("prod", "eu-1", "uid-of-kube-system")
-OWNER = (("searchops.dev/fleet", "prod"), ("searchops.dev/uid", "u1"), ("searchops.dev/generation", "1"))
 
 
 def design(name: str) -> CollectionDesign:
     return CollectionDesign(name, (("d-one", 4),), ("lex-01234567",), (), 1, 1, STRICT, OWNER)
 
 
-class Scene:
-    def __init__(self, cell: QdrantCell, wire: Wire) -> None:
-        self.double = cell
-        self.wire = wire
-        url = f"http://127.0.0.1:{wire.port}"
-        self.cell = CellRegistration("eu-1", {}, (url,), None, 1000, api_key=KEY)
-        ticks = itertools.count(0, 10)
-        self.ports = QdrantCells(timeout=1.0, now=lambda: float(next(ticks)))
-        self.name = f"prod.shop.t{uuid.uuid4().hex[:8]}@g1"
-        self.alias = self.name.partition("@")[0]
-
+class Scene(WiredScene):
     async def sees(self) -> CellState:
         return await self.ports.survey(self.cell)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def double(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    cell = QdrantCell("faults", folder=tmp_path_factory.mktemp("cell"), api_key=KEY)
-    await cell.start()
-    yield cell
-    await cell.stop()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
-async def scene(double: QdrantCell) -> AsyncIterator[Scene]:
-    wire = Wire(double.rest_url)
-    await wire.start()
-    scene = Scene(double, wire)
-    yield scene
-    await double.clear_faults()
-    for name in (scene.name, f"{scene.alias}@g2", MARKER):
-        await scene.ports.drop_collection(scene.cell, name)
-    await scene.ports.close()
-    await wire.stop()
+async def scene(double: QdrantCell, wire: Wire) -> AsyncIterator[Scene]:
+    made = Scene(double, wire)
+    yield made
+    await made.close()
 
 
 Write = tuple[str, str, "Callable[[Scene], Awaitable[None]]", "Callable[[Scene], Awaitable[bool]]"]
@@ -198,7 +173,7 @@ async def test_a_lost_answer_is_read_back_and_the_write_is_sent_once(
         with pytest.raises(Transient, match=r"gave no answer to .*; its effect is read back") as caught:
             await write(scene)
         assert caught.value.retry_after is None
-        assert KEY not in str(caught.value)
+        assert scene.double.api_key not in str(caught.value)
     assert scene.wire.requests == [(method, path)], "one request, whatever became of it"
     if fault == "latency":
         for _ in range(40):  # the server goes on with what it was asked after the caller has given up
@@ -277,11 +252,11 @@ async def test_an_alias_that_did_not_move_is_not_believed(scene: Scene) -> None:
 
 
 async def test_a_cell_that_is_down_is_an_answer_and_a_write_is_unknown(tmp_path: Path) -> None:
-    cell = QdrantCell("down", folder=tmp_path, api_key=KEY)
+    cell = QdrantCell("down", folder=tmp_path, api_key="cell-port-faults-key-of-32-characters!")
     await cell.start()
     ticks = itertools.count(0, 10)
     ports = QdrantCells(timeout=1.0, now=lambda: float(next(ticks)))
-    registration = CellRegistration("us-1", {}, (cell.rest_url,), None, 1000, api_key=KEY)
+    registration = CellRegistration("us-1", {}, (cell.rest_url,), None, 1000, api_key=cell.api_key)
     try:
         assert (await ports.survey(registration)).reachable
         await ports.create_collection(registration, design("prod.shop.kept@g1"))
@@ -339,4 +314,4 @@ async def test_no_error_of_any_kind_carries_the_key(scene: Scene) -> None:
         said.append(repr(await scene.sees()))
         await scene.double.clear_faults()
     assert len(said) > 30
-    assert all(KEY not in line for line in said)
+    assert all(scene.double.api_key not in line for line in said)

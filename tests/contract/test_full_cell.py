@@ -5,8 +5,6 @@ Only the sandbox's double can be told to be full.
 
 from __future__ import annotations
 
-import itertools
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,70 +12,53 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from contract.wire import Wire
+from contract.wired_scene import OWNER, WiredScene
 from searchops.adapters.cell_room import QdrantRoom
-from searchops.adapters.qdrant import MARKER, QdrantCells
+from searchops.adapters.qdrant import MARKER
 from searchops.api.observed import CellIdentity, CellRegistration, CollectionDesign, StrictMode
 from searchops.runtime.errors import NotReady, Transient
-from searchops_sandbox.qdrant.cell import QdrantCell
 from unit.controllers import test_cell_room_rounds as rounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from contract.wire import Wire
+    from searchops_sandbox.qdrant.cell import QdrantCell
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEY = "full-cell-contract-key-of-32-characters!"
 OURS = CellIdentity("prod", "eu-1", "uid-of-kube-system")
 STRICT = StrictMode(3, 4_000_000, 4_000_000_000, 4_000_000_000, 256, 100)
-OWNER = (("searchops.dev/fleet", "prod"), ("searchops.dev/uid", "u1"), ("searchops.dev/generation", "1"))
 PROOF = ("PUT", f"/collections/{MARKER}/points")
 
 
-class Scene:
-    def __init__(self, double: QdrantCell, wire: Wire) -> None:
-        self.double = double
-        self.wire = wire
-        self.cell = CellRegistration("eu-1", {}, (f"http://127.0.0.1:{wire.port}",), None, 1000, api_key=KEY)
-        self.told: list[tuple[str, str]] = []
-        self.listen: Callable[[str, str], object] = lambda cell, said: None
-        ticks = itertools.count(0, 10)
-        self.cells = QdrantCells(timeout=1.0, now=lambda: float(next(ticks)), full=self._full)
-        self.room = QdrantRoom(self.cells)
-        self.name = f"prod.shop.t{uuid.uuid4().hex[:8]}@g1"
+class Scene(WiredScene):
+    """With the room of the cell, and a listener who hears of a full cell as it is met."""
 
-    def _full(self, cell: str, said: str) -> None:
-        self.told.append((cell, said))
+    def __init__(self, double: QdrantCell, wire: Wire) -> None:
+        super().__init__(double, wire)
+        self.listen: Callable[[str, str], object] = lambda cell, said: None
+        self.room = QdrantRoom(self.ports)
+
+    def full(self, cell: str, said: str) -> None:
+        super().full(cell, said)
         self.listen(cell, said)
 
     async def create(self) -> None:
         design = CollectionDesign(self.name, (("d-one", 4),), ("lex-01234567",), (), 1, 1, STRICT, OWNER)
-        await self.cells.create_collection(self.cell, design)
+        await self.ports.create_collection(self.cell, design)
 
     async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self.double.rest_url, headers={"api-key": KEY}) as client:
+        headers = {"api-key": self.double.api_key}
+        async with httpx.AsyncClient(base_url=self.double.rest_url, headers=headers) as client:
             return await client.request(method, path, json=body)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def double(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QdrantCell]:
-    cell = QdrantCell("full", folder=tmp_path_factory.mktemp("cell"), api_key=KEY)
-    await cell.start()
-    yield cell
-    await cell.stop()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
-async def scene(double: QdrantCell) -> AsyncIterator[Scene]:
-    wire = Wire(double.rest_url)
-    await wire.start()
+async def scene(double: QdrantCell, wire: Wire) -> AsyncIterator[Scene]:
     made = Scene(double, wire)
     yield made
-    await double.clear_faults()
-    for name in (made.name, MARKER):
-        await made.cells.drop_collection(made.cell, name)
-    await made.cells.close()
-    await wire.stop()
+    await made.close()
 
 
 async def test_a_full_cell_refuses_what_takes_room_in_the_servers_form_and_serves_on(scene: Scene) -> None:
@@ -110,7 +91,7 @@ async def test_a_refused_write_is_told_at_once_and_sent_once(scene: Scene, statu
     ((cell, told),) = scene.told
     assert (cell, told) == ("eu-1", refused.value.message)
     assert said in told
-    assert KEY not in told
+    assert scene.double.api_key not in told
     assert scene.wire.requests == [("PUT", f"/collections/{scene.name}")]
 
 
@@ -126,13 +107,13 @@ async def test_one_collections_own_quota_is_never_taken_for_the_cells(scene: Sce
         index = f"/collections/{scene.name}/index"
         await scene.double.inject({"method": "PUT", "path": index, "status": status, "retry_after": 1})
         with pytest.raises((Transient, NotReady)) as other:
-            await scene.cells.create_index(scene.cell, scene.name, f"field{status}", "keyword")
+            await scene.ports.create_index(scene.cell, scene.name, f"field{status}", "keyword")
         assert getattr(other.value, "reason", "") != "CellFull"
     assert scene.told == []
 
 
 async def test_a_write_that_is_taken_proves_room_and_one_that_is_refused_does_not(scene: Scene) -> None:
-    await scene.cells.claim(scene.cell, OURS)
+    await scene.ports.claim(scene.cell, OURS)
     scene.wire.requests.clear()
     await scene.double.fill()
     assert await scene.room.try_room(scene.cell, OURS) is False
@@ -141,13 +122,13 @@ async def test_a_write_that_is_taken_proves_room_and_one_that_is_refused_does_no
         assert await scene.room.try_room(scene.cell, OURS) is True
     read_back = ("POST", f"/collections/{MARKER}/points")
     assert scene.wire.requests == [PROOF, PROOF, read_back, PROOF, read_back]
-    state = await scene.cells.survey(scene.cell)
+    state = await scene.ports.survey(scene.cell)
     assert state.identity == OURS, "the marker says what it said"
 
 
 async def test_nothing_is_written_to_a_strangers_cell_and_an_unclaimed_one_is_claimed_first(scene: Scene) -> None:
     assert await scene.room.try_room(scene.cell, OURS) is True
-    assert (await scene.cells.survey(scene.cell)).identity == OURS
+    assert (await scene.ports.survey(scene.cell)).identity == OURS
     scene.wire.requests.clear()
     assert await scene.room.try_room(scene.cell, replace(OURS, fleet="staging")) is None
     assert scene.wire.requests == []
@@ -169,7 +150,7 @@ async def test_nothing_is_written_to_a_strangers_cell_and_an_unclaimed_one_is_cl
 async def test_a_lost_answer_proves_room_only_where_a_read_shows_this_very_write(
     scene: Scene, fault: dict[str, Any], wanted: bool | None, proofs: int
 ) -> None:
-    await scene.cells.claim(scene.cell, OURS)
+    await scene.ports.claim(scene.cell, OURS)
     for _ in range(proofs):
         assert await scene.room.try_room(scene.cell, OURS) is True
     scene.wire.requests.clear()
@@ -181,7 +162,7 @@ async def test_a_lost_answer_proves_room_only_where_a_read_shows_this_very_write
 
 @pytest.mark.parametrize("read", ["/collections", "/aliases", f"/collections/{MARKER}"])
 async def test_a_read_that_fails_proves_nothing_and_writes_nothing(scene: Scene, read: str) -> None:
-    await scene.cells.claim(scene.cell, OURS)
+    await scene.ports.claim(scene.cell, OURS)
     scene.wire.requests.clear()
     await scene.double.inject({"method": "GET", "path": read, "status": 503})
     assert await scene.room.try_room(scene.cell, OURS) is None
@@ -189,7 +170,7 @@ async def test_a_read_that_fails_proves_nothing_and_writes_nothing(scene: Scene,
 
 
 async def test_where_the_metrics_cannot_be_read_the_write_alone_tells(scene: Scene) -> None:
-    await scene.cells.claim(scene.cell, OURS)
+    await scene.ports.claim(scene.cell, OURS)
     await scene.double.inject({"method": "GET", "path": "/metrics", "status": 403})
     assert await scene.room.try_room(scene.cell, OURS) is True
 
