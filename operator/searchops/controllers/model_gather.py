@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from searchops.api.retrieval import BUILTIN_PROFILES
 from searchops.api.tasks import ANSWER, BuildResult, EvaluateResult
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
-from searchops.controllers.model_followers import Followers, bindings
+from searchops.controllers.model_followers import Followers
 from searchops.planning import model_facts as act
 from searchops.planning.jobs import check_template
-from searchops.planning.names import CELL_ANNOTATION, is_revision_of, state_map_name
+from searchops.planning.names import is_revision_of, state_map_name
 from searchops.planning.rollout_choice import gate_digest, gate_passed
 from searchops.planning.rollout_orders import build_job_name, gate_job_name, result_uri
 from searchops.runtime.errors import Terminal, Transient, describe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
     from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts
     from searchops.ports import Artifacts, CellDirectory, EventRecorder, ModelJobs, ModelServers, StateMaps
-    from searchops.runtime.cache import CachedObject, ObjectCache
+    from searchops.runtime.cache import ObjectCache
 
 SAME_COSINE = 0.999
 UNIT_NORM_TOLERANCE = 1e-3
@@ -68,7 +68,6 @@ class ModelGatherer:
     def __init__(self, ports: ModelPorts, settings: ModelSettings, *, tenants: ObjectCache[SearchTenant]) -> None:
         self._ports = ports
         self._settings = settings
-        self._tenants = tenants
         self._followers = Followers(tenants)
         self.refusals: dict[tuple[str, str], str] = {}
 
@@ -80,7 +79,7 @@ class ModelGatherer:
         spec = model.spec
         pools = self._ports.directory.pools()
         tenants = self._followers.of(model.metadata.name)
-        elsewhere = _bound_elsewhere(self._tenants, model.metadata.name)
+        elsewhere = self._followers.bound_elsewhere(model.metadata.name)
         leaving = model.metadata.deletion_timestamp is not None
         probes, unread = ({}, {}) if leaving and not (tenants or elsewhere) else await self._probes(model)
         serving = await self._pool(model, pools.get(spec.serving.pool), probes)
@@ -104,7 +103,7 @@ class ModelGatherer:
             stored=None if leaving else await self._stored(model),
             source_allowed=self._settings.source_allowed(spec.source.uri),
             bound_elsewhere=elsewhere,
-            unread_tenants=sum(1 for cached in self._tenants.by_index("model", model.metadata.name) if _unread(cached)),
+            unread_tenants=self._followers.unread(model.metadata.name),
             bindings_of_this_model=bool(elsewhere)
             or any(
                 tenant.bound is not None and is_revision_of(model.metadata.name, tenant.bound) for tenant in tenants
@@ -263,15 +262,3 @@ def compare_vectors(mine: list[float], reference: list[float]) -> str:
         return f"norm {norm:.4f}, wanted 1"
     cosine = math.fsum(one * other for one, other in zip(mine, reference, strict=True)) / norm
     return "" if cosine >= SAME_COSINE else f"cosine {cosine:.5f} to the FP32 reference, wanted at least {SAME_COSINE}"
-
-
-def _bound_elsewhere(tenants: ObjectCache[SearchTenant], model: str) -> tuple[str, ...]:
-    """Revisions of this model that tenants are bound to though they name another model, or are being deleted."""
-    own = {cached.key for cached in tenants.by_index("model", model) if not cached.deleting}
-    named = {revision for cached in tenants if cached.key not in own for revision in bindings(cached)}
-    return tuple(sorted(revision for revision in named if revision is not None and is_revision_of(model, revision)))
-
-
-def _unread(cached: CachedObject) -> bool:
-    """Whether the tenant has a cell, so may be bound, and its status does not say to what."""
-    return CELL_ANNOTATION in cached.annotations and not cached.status.get("binding")

@@ -204,6 +204,14 @@ class ObjectCache(Generic[T]):
         """Objects that the index files under this value."""
         return [self._objects[key] for key in self._indices[index].keys_of(value)]
 
+    def index_values(self, index: str) -> builtins.list[Hashable]:
+        """The values under which the index files any object."""
+        return self._indices[index].values()
+
+    def count(self, index: str, value: Hashable) -> int:
+        """How many objects the index files under this value."""
+        return len(self._indices[index].keys_of(value))
+
     # -- setting up --------------------------------------------------------------------------------------------
 
     def add_index(self, index: str, values: Callable[[CachedObject], Iterable[Hashable]]) -> None:
@@ -348,6 +356,9 @@ class _Index:
             keys.pop(key, None)
             if not keys:
                 del self._keys[value]
+
+    def values(self) -> list[Hashable]:
+        return list(self._keys)
 
     def keys_of(self, value: Hashable) -> list[Key]:
         return list(self._keys.get(value, ()))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from searchops.api.v1alpha1 import SearchTenant
 from searchops.controllers.model_followers import Followers
+from searchops.planning.names import CELL_ANNOTATION
 from searchops.runtime.cache import CachedObject, ObjectCache
 from searchops_sandbox.fleet import tenant_manifest
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 NAMES = ("a", "b", "c")
 MODELS = ("one", "two")
-CHANGES = ("model", "paused", "bound", "deleting", "unreadable", "failed")
+CHANGES = ("model", "paused", "bound", "bound elsewhere", "placed", "deleting", "unreadable", "failed")
 
 
 class Parser:
@@ -29,6 +30,10 @@ class Parser:
     def __call__(self, raw: Mapping[str, Any]) -> SearchTenant:
         self.parsed += 1
         return SearchTenant.model_validate(raw)
+
+
+def revision(model: str, number: int) -> str:
+    return f"{model}-r{number}-{number:08x}"
 
 
 def raw_tenant(name: str, version: int, model: str, what: str) -> dict[str, Any]:
@@ -44,9 +49,15 @@ def raw_tenant(name: str, version: int, model: str, what: str) -> dict[str, Any]
         case "paused":
             raw["spec"]["paused"] = True
         case "bound":
-            raw["status"] = {"binding": {"revision": f"{model}-r{version}"}}
+            raw["status"] = {"binding": {"revision": revision(model, version)}}
+        case "bound elsewhere":
+            other = next(one for one in MODELS if one != model)
+            raw["status"] = {"previous": {"revision": revision(other, version)}}
+        case "placed":
+            raw["metadata"]["annotations"] = {CELL_ANNOTATION: "eu-1"}
         case "deleting":
             raw["metadata"]["deletionTimestamp"] = "2026-11-02T00:00:00Z"
+            raw["status"] = {"binding": {"revision": revision(model, version)}}
         case "unreadable":
             raw["spec"]["isolation"] = "None"
         case "failed":
@@ -69,6 +80,24 @@ def _model(cached: CachedObject) -> str:
     return str(cached.raw["spec"]["model"]["name"])
 
 
+def bound_elsewhere(cache: ObjectCache[SearchTenant], model: str) -> tuple[str, ...]:
+    """By looking at every tenant."""
+    found = {
+        named["revision"]
+        for cached in cache
+        if cached.deleting or _model(cached) != model
+        for named in (cached.status.get("binding"), cached.status.get("previous"))
+        if named and named["revision"].startswith(f"{model}-r")
+    }
+    return tuple(sorted(found))
+
+
+def unread(cache: ObjectCache[SearchTenant], model: str) -> int:
+    """By looking at every tenant."""
+    placed = [cached for cached in cache if _model(cached) == model and CELL_ANNOTATION in cached.annotations]
+    return sum("binding" not in cached.status for cached in placed)
+
+
 steps = st.lists(
     st.tuples(st.sampled_from(NAMES), st.sampled_from(MODELS), st.sampled_from((*CHANGES, "gone", "look"))),
     max_size=25,
@@ -85,6 +114,8 @@ def test_followers_are_those_that_reading_all_anew_would_find(history: list[tupl
             cache.apply("DELETED" if what == "gone" else "MODIFIED", raw)
         for one in MODELS:
             assert followers.of(one) == Followers(cache).of(one)
+            assert followers.bound_elsewhere(one) == bound_elsewhere(cache, one)
+            assert followers.unread(one) == unread(cache, one)
 
 
 def test_only_what_has_changed_is_parsed_again() -> None:
