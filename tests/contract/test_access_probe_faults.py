@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from contract.wire import How
+    from searchops.api.observed import CollectionState
     from unit.controllers.fakes_faults import When
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -94,6 +95,7 @@ class Scene:
             period=PERIOD,
             gateway_url=f"http://127.0.0.1:{self.gateway_wire.port}",
             directory=self,  # type: ignore[arg-type]
+            cells=self,
             secrets=self,  # type: ignore[arg-type]
             trials=self.probes,
             tenants=self.cache,
@@ -118,6 +120,9 @@ class Scene:
             "spec": {"access": [entry]},
             "status": {"alias": self.alias(key)},
         }
+
+    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
+        raise AssertionError(f"{collection} on {cell.name} is nobody's slice")
 
     def cells(self) -> Mapping[str, CellRegistration]:
         return {"eu-1": self.cell}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from searchops.api.observed import CanaryResult, Trial
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.planning.isolation_canary import Answers, Resident, Visit, judge, round_of, visits_due
+from searchops.planning.isolation_canary import Answers, Resident, Visit, judge, of_all, round_of, visits_due
 from searchops.planning.names import ACCESS_SECRET_TYPE, CELL_ANNOTATION
 from searchops.runtime.errors import ReconcileError
 from searchops.runtime.key import Key
@@ -17,12 +17,22 @@ from searchops.runtime.key import Key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from searchops.api.observed import CellRegistration, CollectionState
     from searchops.api.v1alpha1 import SearchTenant
     from searchops.planning.isolation_canary import Judgement
     from searchops.ports import AccessSecrets, CanaryMetrics, CellDirectory, EventRecorder, TokenTrials
     from searchops.runtime.cache import ObjectCache
 
 logger = logging.getLogger(__name__)
+
+
+class Slices(Protocol):
+    """Where slices of shared collections stand."""
+
+    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
+        """One collection or slice, or None."""
+        ...
+
 
 MOST = 256
 """Visits of one turn; far above what 10,000 tenants need over a period of hours."""
@@ -42,6 +52,7 @@ class IsolationCanary:
     Args:
         period: seconds between two visits of one tenant.
         gateway_url: where tokens are tried too; empty: only at the database.
+        cells: tells in which shared collection a slice stands.
         tenants: every cached SearchTenant.
         wake: asks for a pass over a tenant, which then says what was found.
         wall: seconds since the epoch.
@@ -56,6 +67,7 @@ class IsolationCanary:
         period: float,
         gateway_url: str,
         directory: CellDirectory,
+        cells: Slices,
         secrets: AccessSecrets,
         trials: TokenTrials,
         tenants: ObjectCache[SearchTenant],
@@ -68,6 +80,7 @@ class IsolationCanary:
         self.turn = turn_seconds(period)
         self._gateway_url = gateway_url
         self._directory = directory
+        self._cells = cells
         self._secrets = secrets
         self._trials = trials
         self._tenants = tenants
@@ -118,7 +131,8 @@ class IsolationCanary:
                     cell,
                     alias,
                     tuple(entry["secretName"] for entry in entries),
-                    enforced_by_database=spec.get("isolation", "Collection") == "Collection",
+                    tier=(cached.status.get("isolation") or {}).get("mode") or spec.get("isolation", "Collection"),
+                    collection=cached.status.get("collection") or "",
                 )
             )
         return found
@@ -159,15 +173,27 @@ class IsolationCanary:
         cell = self._directory.cells().get(visit.host.cell)
         if cell is None or not token:
             return Answers(Trial.UNKNOWN, None, None)
-        own, at_cell, at_gateway = Trial.UNKNOWN, None, None
+        own, at_gateway = Trial.UNKNOWN, None
         if visit.guest.enforced_by_database:
             own = await self._trials.at_cell(cell, visit.guest.alias, token)
-            at_cell = await self._trials.at_cell(cell, visit.host.alias, token)
+        names = await self._names(cell, visit.host)
+        at_cell = of_all([await self._trials.at_cell(cell, name, token) for name in names])
         if self._gateway_url:
             at_gateway = await self._trials.at_gateway(self._gateway_url, visit.host.tenant, token)
             if not visit.guest.enforced_by_database:
                 own = await self._trials.at_gateway(self._gateway_url, visit.guest.tenant, token)
         return Answers(own, at_cell, at_gateway)
+
+    async def _names(self, cell: CellRegistration, host: Resident) -> tuple[str, ...]:
+        """What the database would give the host's points by; none where that is not known just now."""
+        if host.enforced_by_database:
+            return host.names_at_database
+        try:
+            found = await self._cells.describe(cell, host.collection)
+        except ReconcileError as error:
+            logger.debug("the canary could not find a slice", extra={"cell": cell.name, "error": str(error)})
+            return ()
+        return () if found is None or found.slice is None else (found.slice.collection,)
 
     def _take_in(self, visit: Visit, judgement: Judgement) -> None:
         pair = (_key(visit.guest), _key(visit.host))

@@ -104,12 +104,20 @@ class FirstLook:
         self._unproved: dict[str, set[Key]] = {}
         self._began: dict[str, str] = {}
         self._marks: dict[str, str] = {}
+        self._read = False
         self._lock = asyncio.Lock()
         self._contents: dict[str, tuple[float, asyncio.Task[CellContents]]] = {}
 
     async def expects(self, key: Key) -> bool:
-        """Whether this is the process's first pass over a tenant that claims to be in order."""
-        return key in await self._started()
+        """Whether this is the process's first pass over a tenant that claims to be in order.
+
+        Raises:
+            Transient: the mark of its cell, which another operator made, could not be taken back.
+        """
+        waiting = await self._started()
+        cached = self._tenants.get(key)
+        await self._met(cached.annotations.get(CELL_ANNOTATION, "") if cached is not None else "")
+        return key in waiting
 
     async def decided(self, tenant: SearchTenant, key: Key, decide: Decide) -> TenantPlan | None:
         """What the planner says of it by the bulk read; None where that is not enough.
@@ -171,40 +179,47 @@ class FirstLook:
         async with self._lock:
             if self._waiting is None:
                 self._marks = await self._kept()
-                await self._unmark()
                 there = [cached for cached in self._tenants if _claims(cached)]
                 self._homes = {cached.key: cached.annotations.get(CELL_ANNOTATION, "") for cached in there}
                 for key, name in self._homes.items():
                     self._unproved.setdefault(name, set()).add(key)
-                for name, cell in self._ports.directory.cells().items():
-                    self._began[name] = self._mark(cell)
-                    if self._is_marked(cell):
-                        self._unproved.pop(name, None)
                 self._waiting = {cached.key for cached in there}
             return self._waiting
 
-    async def _unmark(self) -> None:
-        """Take back marks that are not ours before anything is changed: who made them looked at what we now change.
+    async def _met(self, name: str) -> None:
+        """Take back a cell's mark that is not ours before anything there is changed: its maker saw what we change now.
 
-        Else a process with other settings that dies half-way would leave the mark of the one before it.
+        Else a process with other settings that dies half-way would leave the mark of the one before it. A cell is met
+        with the first pass over a tenant of it, once it is registered: a directory that is still filling, or lost,
+        says nothing about a mark. Where the kept marks could not be read, each may be another's: that much is tried,
+        and holds nobody up.
         """
-        cells = self._ports.directory.cells()
-        kept = [name for name, mark in self._marks.items() if mark]
-        others = {name: "" for name in kept if name not in cells or not self._is_marked(cells[name])}
-        if not others:
+        cell = self._ports.directory.cells().get(name)
+        if cell is None or name in self._began:
             return
-        try:
-            await self._state.write(MAP, others)
-        except ReconcileError as error:
-            raise Transient(f"who has looked at the tenants cannot be kept: {error}") from error
-        self._marks |= others
+        async with self._lock:
+            if name in self._began:
+                return
+            if (self._marks.get(name) or not self._read) and not self._is_marked(cell):
+                try:
+                    await self._state.write(MAP, {name: ""})
+                except ReconcileError as error:
+                    if not self._marks.get(name):  # perhaps there is none; it is tried again with the next pass
+                        return
+                    raise Transient(f"who has looked at the tenants of cell {name} cannot be kept: {error}") from error
+                self._marks[name] = ""
+            self._began[name] = self._mark(cell)
+            if self._is_marked(cell):
+                self._unproved.pop(name, None)
 
     async def _kept(self) -> dict[str, str]:
         try:
-            return dict(await self._state.read(MAP) or {})
+            found = dict(await self._state.read(MAP) or {})
         except ReconcileError as error:
             logger.warning("who has looked at the tenants is unknown; each is read", extra={"error": str(error)})
             return {}
+        self._read = True
+        return found
 
     def _done(self, key: Key) -> None:
         if self._waiting is not None:

@@ -11,6 +11,8 @@ from searchops.planning.names import short_hash
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from searchops.api.observed import Tier
+
 
 @dataclass(frozen=True, slots=True)
 class Resident:
@@ -19,6 +21,8 @@ class Resident:
     Attributes:
         tenant: ``<namespace>.<name>``, as the gateway's path has it.
         secrets: names of its access Secrets, those that may only search first.
+        tier: where its points stand now, whatever its spec wishes.
+        collection: under which its live generation is known; of a shared tier no name of the database's.
     """
 
     namespace: str
@@ -27,7 +31,18 @@ class Resident:
     cell: str
     alias: str
     secrets: tuple[str, ...]
-    enforced_by_database: bool = True
+    tier: Tier = "Collection"
+    collection: str = ""
+
+    @property
+    def enforced_by_database(self) -> bool:
+        """Whether its own token opens it at the database; that of a shared tier opens nothing there."""
+        return self.tier == "Collection"
+
+    @property
+    def names_at_database(self) -> tuple[str, ...]:
+        """What the database would give its points by; of a shared tier only a look at the cell tells."""
+        return tuple(name for name in (self.alias, self.collection) if name) if self.enforced_by_database else ()
 
     @property
     def tenant(self) -> str:
@@ -108,6 +123,13 @@ def _host(neighbours: Sequence[Resident], place: int, current: int) -> Resident:
     """Another neighbour every time, so that in the end each token was tried on all."""
     step = 1 + current % (len(neighbours) - 1)
     return neighbours[(place + step) % len(neighbours)]
+
+
+def of_all(trials: Sequence[Trial]) -> Trial:
+    """One answer for several names: what opened one has opened the tenant, and only refusals of all are a refusal."""
+    if Trial.OPENED in trials:
+        return Trial.OPENED
+    return Trial.REFUSED if trials and set(trials) == {Trial.REFUSED} else Trial.UNKNOWN
 
 
 def judge(visit: Visit, answers: Answers) -> Judgement:

@@ -99,6 +99,7 @@ def make_isolation_canary(ways: Ways) -> IsolationCanary:
         period=ways.settings.isolation_canary_minutes * 60,
         gateway_url=ways.settings.gateway_url,
         directory=ways.directory,
+        cells=ways.cells,
         secrets=KubeAccessSecrets(ways.api),
         trials=ways.probes,
         tenants=ways.tenants.cache,

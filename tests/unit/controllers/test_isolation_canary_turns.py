@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.observed import AccessSecretState, CanaryResult, CellRegistration, Trial
+from searchops.api.shared import SliceAddress
 from searchops.api.v1alpha1 import SearchTenant
 from searchops.controllers.isolation_canary import IsolationCanary, turn_seconds
 from searchops.planning.names import ACCESS_SECRET_TYPE, CELL_ANNOTATION
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import Transient
 from searchops.runtime.key import Key
+from unit.planning import tenant_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from searchops.api.observed import CollectionState
 
 PERIOD = 600.0
 ALPHA, BETA = Key("shop", "alpha"), Key("shop", "beta")
@@ -31,6 +36,8 @@ class Scene:
         self.told: list[tuple[str, str]] = []
         self.counted: list[str] = []
         self.unreadable = False
+        self.unread = False
+        self.described: list[str] = []
         self.cache: ObjectCache[SearchTenant] = ObjectCache("searchtenants", SearchTenant.model_validate)
         for key in (ALPHA, BETA):
             self.cache.apply("ADDED", tenant(key))
@@ -41,6 +48,7 @@ class Scene:
             period=PERIOD,
             gateway_url=gateway,
             directory=self,  # type: ignore[arg-type]
+            cells=self,
             secrets=self,  # type: ignore[arg-type]
             trials=self,
             tenants=self.cache,
@@ -50,6 +58,13 @@ class Scene:
             wall=lambda: self.now,
         )
         return self.canary
+
+    async def describe(self, cell: CellRegistration, collection: str) -> CollectionState | None:
+        self.described.append(collection)
+        if self.unread:
+            raise Transient(f"{SHARED} cannot be read")
+        found = case.make_collection(case.lexical())
+        return replace(found, slice=SliceAddress("Shared", SHARED, "slice-of-beta"))
 
     def cells(self) -> Mapping[str, CellRegistration]:
         return {"eu-1": CellRegistration("eu-1", {}, ("http://cell:6333",), None, 100, api_key="k" * 40)}
@@ -70,7 +85,7 @@ class Scene:
         self.tries.append((where, name, token))
         if where in self.silent:
             return Trial.UNKNOWN
-        own = name.rsplit(".", 1)[1] == token.removeprefix("token of ")
+        own = name.rsplit(".", 1)[-1].partition("@")[0] == token.removeprefix("token of ")
         return Trial.OPENED if own or where in self.leaky else Trial.REFUSED
 
     def record(self, reference: Mapping[str, str], reason: str, message: str, *, warning: bool = False) -> None:
@@ -112,6 +127,58 @@ async def test_refusals_at_database_and_gateway_are_the_proof_and_wake_nobody() 
     assert ("cell", "prod.shop.beta", "token of alpha") in scene.tries
     assert ("gateway", "shop.beta", "token of alpha") in scene.tries
     assert len(scene.tries) == 6
+
+
+SHARED = "prod@shared-0a1b2c3d-0"
+
+
+def move(scene: Scene, key: Key, tier: str, *, wish: str | None = None) -> None:
+    """What the status says is what counts; the spec may wish for another tier."""
+    raw = tenant(key, isolation={"mode": tier}, collection=f"prod.shop.{key.name}@g1")
+    raw["metadata"]["resourceVersion"] = "2"
+    raw["spec"]["isolation"] = wish or tier
+    scene.cache.apply("MODIFIED", raw)
+
+
+async def test_a_collection_is_tried_by_its_alias_and_by_its_own_name() -> None:
+    scene = Scene()
+    move(scene, BETA, "Collection", wish="Shared")
+    await scene.turn()
+    await scene.turn()
+    tried = [name for where, name, token in scene.tries if where == "cell" and token == "token of alpha"]
+    assert tried == ["prod.shop.alpha", "prod.shop.beta", "prod.shop.beta@g1"]
+    assert scene.described == []
+
+
+async def test_a_shared_host_is_tried_where_its_points_stand_and_a_shared_guest_at_the_database_too() -> None:
+    scene = Scene()
+    move(scene, BETA, "Shared", wish="Collection")
+    await scene.turn()
+    assert await scene.turn() == 2
+    of = {
+        owner: [(where, name) for where, name, token in scene.tries if token == f"token of {owner}"]
+        for owner in ("alpha", "beta")
+    }
+    assert of["alpha"] == [("cell", "prod.shop.alpha"), ("cell", SHARED), ("gateway", "shop.beta")]
+    assert of["beta"] == [("cell", "prod.shop.alpha"), ("gateway", "shop.alpha"), ("gateway", "shop.beta")]
+    assert scene.described == ["prod.shop.beta@g1"]
+    assert scene.canary.result(BETA) == CanaryResult()
+    scene.leaky.add("cell")
+    await scene.turn()
+    for key in (ALPHA, BETA):
+        found = scene.canary.result(key)
+        assert found is not None
+        assert "opened" in found.broken
+
+
+async def test_where_a_slice_stands_is_not_known_nothing_is_proved() -> None:
+    scene = Scene()
+    move(scene, BETA, "ShardKey")
+    scene.unread = True
+    await scene.turn()
+    assert await scene.turn() == 1, "beta's token was refused by alpha; alpha's was not tried on beta's points"
+    assert sorted(scene.counted) == ["held", "unknown"]
+    assert (scene.woken, scene.told) == ([], [])
 
 
 async def test_a_breach_is_told_once_to_both_and_holds_until_the_same_try_is_refused() -> None:

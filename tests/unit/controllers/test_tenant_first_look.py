@@ -221,6 +221,54 @@ async def test_a_change_that_was_rolled_back_half_way_leaves_no_mark() -> None:
     assert {data["gateway"] for data in world.secrets.data.values()} == {"https://search.example"}
 
 
+async def test_a_directory_that_fills_late_costs_no_mark() -> None:
+    world = await ready()
+    cells = dict(world.directory.registered)
+    world.directory.registered.clear()
+    world.start()
+    await world.step()
+    assert world.is_marked(), "a cell that is not registered yet says nothing about its mark"
+    world.directory.registered.update(cells)
+    world.faults.calls.clear()
+    await world.settle()
+    assert world.condition("Ready") == ("True", "Ready")
+    assert world.is_marked()
+
+
+async def test_a_mark_that_cannot_be_taken_back_lets_nothing_be_changed() -> None:
+    world = await ready()
+    before = dict(world.secrets.data)
+    world.gateway = "https://other.example"
+    world.start()
+    raw = dict(world.raw or {})
+    metadata = {**raw["metadata"], "name": "other", "uid": "uid-2", "annotations": {}}
+    world.api.put("searchtenants", {**raw, "metadata": metadata, "status": {}})
+    world.api.deliver()
+    world._live_uids |= {"uid-2"}
+    await world.controller.reconcile(TENANT._replace(name="other"))  # with it what was kept is read
+    assert world.is_marked(), "this one has no cell yet"
+    world.maps.down = True
+    await world.step()
+    assert world.secrets.data == before
+    world.maps.down = False
+    await world.settle()
+    assert {data["gateway"] for data in world.secrets.data.values()} == {"https://other.example"}
+
+
+async def test_a_tenant_that_is_new_to_a_cell_takes_its_former_mark_back_too() -> None:
+    world = await ready()
+    world.gateway = "https://other.example"
+    world.start()
+    await world.controller.reconcile(TENANT._replace(name="nobody"))
+    raw = dict(world.raw or {})
+    metadata = {**raw["metadata"], "name": "new", "uid": "uid-3"}
+    world._live_uids |= {"uid-3"}
+    world.api.put("searchtenants", {**raw, "metadata": metadata, "status": {}})
+    world.api.deliver()
+    await world.controller.reconcile(TENANT._replace(name="new"))
+    assert not world.is_marked()
+
+
 async def test_another_build_looks_at_every_tenant_whole() -> None:
     world = await ready()
     world.build = "another"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.api.observed import Trial
-from searchops.planning.isolation_canary import Answers, Resident, Visit, judge, round_of, visits_due
+from searchops.planning.isolation_canary import Answers, Resident, Visit, judge, of_all, round_of, visits_due
 
 PERIOD = 3600.0
 OPENED, REFUSED, UNKNOWN = Trial.OPENED, Trial.REFUSED, Trial.UNKNOWN
@@ -32,6 +32,13 @@ def test_only_what_was_opened_is_a_breach_and_only_refusals_of_a_living_token_ar
     assert bool(found.broken) == (OPENED in (cell, gateway))
     tried = [trial for trial in (cell, gateway) if trial is not None]
     assert found.held == (own is OPENED and tried != [] and set(tried) == {REFUSED})
+
+
+@pytest.mark.parametrize("trials", [list(found) for size in range(4) for found in product(Trial, repeat=size)])
+def test_several_names_are_one_answer_that_is_never_better_than_its_worst(trials: list[Trial]) -> None:
+    found = of_all(trials)
+    assert (found is OPENED) == (OPENED in trials)
+    assert (found is REFUSED) == (trials != [] and all(trial is REFUSED for trial in trials))
 
 
 def test_a_breach_names_both_tenants_the_place_and_what_to_do() -> None:
