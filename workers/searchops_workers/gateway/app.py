@@ -92,6 +92,7 @@ def build_parts(
     tenants = Tenants(
         Bindings(cells, seconds=settings.binding_seconds, clock=clock),
         SharedTenants(cells, credentials, foreign, seconds=settings.binding_seconds, clock=clock),
+        clock=clock,
     )
     rates = Rates(clock=clock)
     chosen = encoder if encoder is not None else TritonEncoders(endpoints, clock=clock)

@@ -21,6 +21,7 @@ PAUSE_SECONDS = 5.0
 COME_BACK_SECONDS = 60.0
 """After how long a client is told to try a full cell again."""
 _RATES = {"Read rate": "searchesPerMinute", "Write rate": "writesPerMinute"}
+WAY_OUT = "have it raised (a removed product counts until the next rebuild); trying again does not help"
 _QUOTAS = {"Max points count": "maxPoints", "Max vector storage size": "maxVectorMegabytes"}
 _TOO_BIG_FOR_RATE = "split the request"
 _TOO_LARGE = "message larger than max"
@@ -64,7 +65,7 @@ def refused(cell: str, status: int, body: str, retry_after: float | None, *, sha
     if quota is None:
         return None
     whose, limit = _limit(quota, shared=shared)
-    detail = f"{whose} is used up: {said}; have it raised or remove products; trying again does not help"
+    detail = f"{whose} is used up: {said}; {WAY_OUT}"
     return Problem(422, detail, code="quota-exceeded", extra=limit)
 
 
@@ -81,8 +82,7 @@ def require_points(points: int, maximum: int) -> None:
     if maximum and points >= maximum:
         raise Problem(
             422,
-            f"spec.quotas.maxPoints of the tenant is used up: {points} points, {maximum} allowed; have it raised or "
-            "remove products; trying again does not help",
+            f"spec.quotas.maxPoints of the tenant is used up: {points} points, {maximum} allowed; {WAY_OUT}",
             code="quota-exceeded",
             extra={"limit": {"field": "spec.quotas.maxPoints", "enforcedBy": "Gateway"}},
         )

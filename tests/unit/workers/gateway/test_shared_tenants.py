@@ -16,6 +16,7 @@ from searchops_workers.gateway.credentials import CredentialSource
 from searchops_workers.gateway.doors import Tenancy, TierMove
 from searchops_workers.gateway.problems import Problem
 from searchops_workers.gateway.shared import SharedTenants
+from searchops_workers.gateway.tenants import Tenants
 from searchops_workers.retrieval.scope import Scope
 from unit.workers.gateway.shared_parts import (
     ALIAS,
@@ -34,6 +35,7 @@ from unit.workers.gateway.shared_parts import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from searchops_workers.gateway.bindings import Bindings
     from searchops_workers.gateway.cells import Cells
 
 ONE, TWO = COLLECTIONS
@@ -265,3 +267,29 @@ async def test_points_are_counted_exactly_and_seldom(world: World) -> None:
     world.cells.now = 2.0
     assert await world.tenants.points(door) == 2
     assert world.cells.asked_for("count") == [ONE, ONE]
+
+
+async def test_clients_of_a_tenant_that_is_gone_cost_its_cell_one_look_a_second(world: World) -> None:
+    tenants = Tenants(cast("Bindings", None), world.tenants, clock=lambda: world.cells.now)
+
+    async def refused() -> int:
+        with pytest.raises(Gone):
+            await tenants.read(CALLER)
+        return len(world.cells.asked_for("metadata"))
+
+    asked = await asyncio.gather(*(refused() for _ in range(20)))
+    assert max(asked) == len(world.cells.asked_for("metadata")) == 2 * len(COLLECTIONS), "what was known, and one look"
+    for now in (0.3, 0.6, 0.9):
+        world.cells.now = now
+        assert await refused() == 2 * len(COLLECTIONS)
+    world.cells.now = 1.1
+    assert await refused() == 3 * len(COLLECTIONS)
+
+
+async def test_a_tenant_that_comes_is_found_by_the_next_look(world: World) -> None:
+    tenants = Tenants(cast("Bindings", None), world.tenants, clock=lambda: world.cells.now)
+    with pytest.raises(Gone):
+        await tenants.read(CALLER)
+    world.cells.put(ONE, AT_REST)
+    world.cells.now = 1.1
+    assert (await tenants.read(CALLER)).door.scope(ALIAS) == scope("key-of-g2")
