@@ -18,7 +18,7 @@ FAULTS := $(FAULTS) or call_that_fails or edited_between_steps or killed_anywher
 FAULT_ROOMS := tests/unit/controllers tests/unit/workers/backup tests/contract
 FAULT_STORIES ?= tests/e2e/test_deletion_faults.py tests/e2e/test_killed_operator.py
 
-.PHONY: help demo test fault-table lint bench gpu-check sandbox clean install fixtures-check generated
+.PHONY: help demo test fault-table lint bench gpu-check sandbox clean install fixtures-check generated types style
 
 help: ## Show the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -50,10 +50,15 @@ fault-table: install ## Every table of faults: each call fails, answers are lost
 	$(PYTEST) -n 2 --dist loadgroup --junitxml build/fault-table-processes.xml $(FAULT_STORIES)
 	@$(RUN)/python -m searchops_sandbox.fault_table build
 
-lint: install generated ## ruff, mypy --strict, import contracts
+lint: install ## ruff, mypy --strict, import contracts, generated files
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types style generated
+
+types: install
+	$(RUN)/mypy
+
+style: install
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/mypy
 	$(RUN)/lint-imports
 
 generated: install ## Generated files are current: CRDs, docs tables, examples

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
 NAMESPACE = "merchants-eu"
+REVISION = "shop-encoder-r3-4be1c7aa"
+"""Candidate and active revision of the full document."""
 SAMPLES = Path(__file__).parents[1] / "unit/api/full_documents"
 Json = dict[str, Any]
 
@@ -104,10 +106,10 @@ async def test_explain_tells_what_does_not_hold_and_what_is_not_there(terminal: 
 
 async def test_each_annotation_lands_on_the_object_and_leaves_again(terminal: Terminal) -> None:
     for arguments, annotation, value in (
-        (("approve", "told", "told-r2-bbbbbbbb"), "searchops.dev/approve", "told-r2-bbbbbbbb"),
+        (("approve", "told", REVISION), "searchops.dev/approve", REVISION),
         (("retry", "told", "mended"), "searchops.dev/retry", "mended"),
         (("pause", "told"), "searchops.dev/pause", "true"),
-        (("rollback", "told", "told-r2-bbbbbbbb"), "searchops.dev/rollback", "told-r2-bbbbbbbb"),
+        (("rollback", "told", REVISION), "searchops.dev/rollback", REVISION),
     ):
         code, said = await terminal(*arguments)
         assert (code, said) == (0, f"told: {annotation} {value}\n")
@@ -117,6 +119,15 @@ async def test_each_annotation_lands_on_the_object_and_leaves_again(terminal: Te
     code, _ = await terminal("approve", "told", "word", "--kind", "reindex", "-n", NAMESPACE)
     assert code == 0
     assert await terminal.annotations("reindexjobs", "told") == {"searchops.dev/approve": "word"}
+
+
+@pytest.mark.parametrize("verb", ["approve", "rollback"])
+async def test_a_revision_that_is_not_there_is_refused_and_nothing_is_annotated(terminal: Terminal, verb: str) -> None:
+    code, said = await terminal(verb, "told", "shop-encoder-r9-99999999")
+    assert code == 2
+    assert f"no such revision to {verb}: 'shop-encoder-r9-99999999'" in said
+    assert REVISION in said
+    assert await terminal.annotations("embeddingmodels", "told") == {}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from searchops.adapters.kube_api import KubeApi, NotFound
 from searchops.cli.cells import cell_rows, cell_table, hold_lines, orphan_lines, read_holds, read_report, with_holds
 from searchops.cli.explain import condition, next_actions, reasons
 from searchops.cli.plan import behind, plan_lines
+from searchops.cli.revisions import Verb, refusal
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
     APPROVE_ANNOTATION,
@@ -314,7 +315,14 @@ def _check_output(output: str) -> None:
 
 
 def _annotate(
-    name: str, annotation: str, value: str | None, kubeconfig: Path | None, *, kind: str = "model", namespace: str = ""
+    name: str,
+    annotation: str,
+    value: str | None,
+    kubeconfig: Path | None,
+    *,
+    kind: str = "model",
+    namespace: str = "",
+    verb: Verb | None = None,
 ) -> None:
     if kind not in ("model", "reindex") or (kind == "reindex") != bool(namespace):
         typer.echo(f"kind {kind!r} in namespace {namespace!r}; wanted model, or reindex with --namespace", err=True)
@@ -323,6 +331,10 @@ def _annotate(
     async def work(api: KubeApi) -> int:
         path = object_path(KINDS[kind], namespace, name)
         try:
+            seen = await api.get(path) if verb is not None else None
+            if verb is not None and seen is not None and (refused := refusal(verb, seen, value or "")):
+                typer.echo(refused, err=True)
+                return 2
             await api.patch(path, {"metadata": {"annotations": {annotation: value}}})
         except NotFound:
             typer.echo(_absent(kind, namespace, name), err=True)
@@ -338,7 +350,8 @@ def approve(
     name: str, revision: str, kind: Kind = "model", namespace: Namespace = "", kubeconfig: Kubeconfig = None
 ) -> None:
     """Let a revision's next wave start, or the tenant of a verified ReindexJob with a manual cutover switch."""
-    _annotate(name, APPROVE_ANNOTATION, revision, kubeconfig, kind=kind, namespace=namespace)
+    verb: Verb | None = "approve" if kind == "model" else None
+    _annotate(name, APPROVE_ANNOTATION, revision, kubeconfig, kind=kind, namespace=namespace, verb=verb)
 
 
 @app.command()
@@ -363,8 +376,8 @@ def resume(model: str, kubeconfig: Kubeconfig = None) -> None:
 
 @app.command()
 def rollback(model: str, revision: str, kubeconfig: Kubeconfig = None) -> None:
-    """Take a candidate back."""
-    _annotate(model, ROLLBACK_ANNOTATION, revision, kubeconfig)
+    """Take a candidate back, or the active revision while it may be taken back."""
+    _annotate(model, ROLLBACK_ANNOTATION, revision, kubeconfig, verb="rollback")
 
 
 @app.command()
