@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from searchops_sandbox.audit import spec_writes
 from searchops_sandbox.demo.buckets import EXAMPLES
 from searchops_sandbox.demo.platform import Platform
 from searchops_sandbox.fleet import MERCHANTS, Fleet, tenant_manifest, unpromoted_model
@@ -22,6 +23,8 @@ RESYNC_MINUTES = "0.25"
 ACCESS_SECONDS = "1"
 CANARY_MINUTES = "0.1"
 LINE_LENGTH = 400
+CONTROL = "searchtenants merchants-e2e/audit-control"
+"""Whose spec a test writes with the operator's token, to prove that it would be found."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,9 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_secret_left_behind() -> Iterator[None]:
-    """At its end every platform is searched for keys and tokens: objects, events, metrics, logs, artifacts."""
+def nothing_left_behind() -> Iterator[None]:
+    """At its end every platform is searched for keys and tokens: objects, events, metrics, logs, artifacts.
+
+    And its API server's audit log for a field of spec that the operator wrote.
+    """
     found: list[str] = []
+    written: list[str] = []
     scanned: list[Platform] = []
     close = Platform.close
 
@@ -43,6 +50,7 @@ def no_secret_left_behind() -> Iterator[None]:
         if self not in scanned:
             scanned.append(self)
             found.extend(await leaks(self.sandbox, pages=self.pages, seen=self.secrets_seen))
+            written.extend(line for line in spec_writes(self.sandbox.control_plane.audit_log) if CONTROL not in line)
         await close(self)
 
     Platform.close = scan_and_close  # type: ignore[method-assign]
@@ -51,6 +59,7 @@ def no_secret_left_behind() -> Iterator[None]:
     finally:
         Platform.close = close  # type: ignore[method-assign]
     assert found == []
+    assert written == [], "spec belongs to people and to Git: Argo CD would see a difference that nobody committed"
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from searchops_sandbox.fleet import MERCHANTS
+from searchops_sandbox.audit import recorded, spec_writes
+from searchops_sandbox.demo.platform import SERVICE_ACCOUNT
+from searchops_sandbox.fleet import MERCHANTS, tenant_manifest
+from searchops_sandbox.kubernetes_api import Connection, KubernetesApi
 from searchops_sandbox.leaks import leaks, secrets_of
+from searchops_sandbox.registration import NAMESPACE
 
 if TYPE_CHECKING:
     from searchops_sandbox.fleet import Fleet
@@ -88,3 +92,21 @@ async def test_the_operators_log_has_no_failure_that_nobody_foresaw(
 
 def _log(fleet: Fleet) -> list[str]:
     return (fleet.platform.sandbox.folder / "operator.log").read_text().splitlines()
+
+
+async def test_a_spec_that_the_operator_would_write_is_found_and_it_writes_none(
+    fleet: Fleet, merchants: tuple[str, str, str]
+) -> None:
+    """Argo CD would put back what the operator wrote, and it again, without end."""
+    cluster, log = fleet.platform.sandbox.cluster, fleet.platform.sandbox.control_plane.audit_log
+    assert any(one["objectRef"]["resource"] == "searchtenants" for one in recorded(log)), "its writes are recorded"
+    assert spec_writes(log) == []
+    control = tenant_manifest("audit-control", region="eu")
+    await fleet.apply({**control, "spec": {**control["spec"], "paused": True}})
+    kubeconfig = await cluster.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)
+    async with KubernetesApi(Connection.from_kubeconfig(kubeconfig)) as operator:
+        path = f"/apis/searchops.dev/v1alpha1/namespaces/{MERCHANTS}/searchtenants/audit-control"
+        await operator.patch(path, {"spec": {"undeleteWindow": "1h"}})
+    account = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
+    assert spec_writes(log) == [f"{account}: patch searchtenants {MERCHANTS}/audit-control"]
+    await fleet.delete("searchtenants", "audit-control")

@@ -31,7 +31,9 @@ async def irreversible(what: str, lease_left: Callable[[], float]) -> AsyncItera
     left = lease_left()
     if left <= IRREVERSIBLE_SECONDS:
         raise Transient(
-            f"only {left:.0f} s of the lease are left, too few to {what}; it is tried after the renewal", RETRY_SECONDS
+            f"only {left:.0f} s of the lease are left, too few to {what}; it is tried after the renewal",
+            RETRY_SECONDS,
+            answered=None,
         )
     try:
         async with asyncio.timeout(IRREVERSIBLE_SECONDS):

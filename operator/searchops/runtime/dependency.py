@@ -117,7 +117,8 @@ class Dependency:
     async def slot(self, *, patience: float = 30.0) -> AsyncGenerator[Held]:
         """Hold one slot. A `Transient`, a timeout or a cancellation inside counts as no answer; anything else as one.
 
-        A `Transient` that knows of an answer counts as what it says. Nothing counts while `Held.judges` is False.
+        A `Transient` that knows of an answer, or of no call, counts as what it says. Nothing counts while
+        `Held.judges` is False.
 
         Args:
             patience: seconds to wait in place, where no controller is there to park the caller.
@@ -131,7 +132,8 @@ class Dependency:
             await self._wait_in_place(patience)
         elif not self._take(holder):
             raise DependencyBusy(self)
-        answered, held = False, Held()
+        answered: bool | None = False
+        held = Held()
         try:
             yield held
             answered = True

@@ -31,10 +31,11 @@ class Transient(ReconcileError):  # noqa: N818 - the design's word
     """Something failed that may work next time, or whose effect is unknown: back off, or wait `retry_after` seconds.
 
     Attributes:
-        answered: what was called did answer, if not to this call: its breaker does not count it as silent.
+        answered: what was called did answer, if not to this call: its breaker does not count it as silent. None where
+            it was not called at all, which tells its breaker nothing.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None, *, answered: bool = False) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, answered: bool | None = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.answered = answered

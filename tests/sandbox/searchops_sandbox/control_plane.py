@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import secrets
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 
+from searchops_sandbox.audit import POLICY
 from searchops_sandbox.binaries import CONTROL_PLANE, ensure_binaries
 from searchops_sandbox.certificates import Certificates, make_certificates
 from searchops_sandbox.cluster import Cluster, write_kubeconfig
@@ -47,14 +49,17 @@ class ControlPlane(Cluster):
 
     Args:
         folder: data, logs and kubeconfigs; a temporary one, removed at the end, where it is None.
+        audited: keeps what ServiceAccounts write to our kinds in `audit_log`.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, audited: bool = False) -> None:
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="searchops-control-plane-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         super().__init__(self.folder / "admin.kubeconfig", folder=self.folder)
         self.name = "control-plane"
+        self.audit_log = self.folder / "audit.log"
+        self._audited = audited
         self._token = secrets.token_urlsafe(24)
         self._choose_ports()
         self._ever_ready = False
@@ -181,9 +186,17 @@ class ControlPlane(Cluster):
             f"--service-account-signing-key-file={files.tokens_key}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--allow-privileged=true",
+            *self._audit(),
         )
         await self._api_server.start()
         await self._api_server.wait_until(self._api_ready, timeout=_READY_SECONDS)
+
+    def _audit(self) -> list[str]:
+        if not self._audited:
+            return []
+        policy = self.folder / "audit-policy.json"
+        policy.write_text(json.dumps(POLICY))
+        return [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}", "--audit-log-mode=blocking"]
 
     async def _start_controllers(self) -> None:
         self._controllers = self._process(

@@ -88,7 +88,7 @@ class Sandbox:
         if real:
             self.cluster: Cluster = Cluster(Path(real), folder=self.folder)
             return
-        self.control_plane = ControlPlane(self.folder / "control-plane")
+        self.control_plane = ControlPlane(self.folder / "control-plane", audited=True)
         self.cluster = self.control_plane
         self.runner = RunnerProcess(self.kubeconfig, folder=self.folder / "runner", slots=slots, node=node)
         for number in range(cells):

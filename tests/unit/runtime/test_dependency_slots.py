@@ -137,6 +137,18 @@ async def test_an_answer_that_is_an_error_is_an_answer() -> None:
     assert dependencies.get("cell").state is BreakerState.CLOSED
 
 
+async def test_a_call_that_was_not_made_tells_the_breaker_nothing() -> None:
+    """As where too little of the lease is left to begin: that is no fault of the cell, and no sign of life either."""
+    dependencies = make(failures=2)
+    not_made, silent = Transient("only 3 s of the lease are left", answered=None), Transient("no answer")
+    await fail(dependencies, "one", silent)
+    for _ in range(5):
+        await fail(dependencies, "one", not_made)
+    assert dependencies.get("cell").state is BreakerState.CLOSED
+    await fail(dependencies, "one", silent)
+    assert dependencies.get("cell").state is BreakerState.OPEN, "what was counted before counts still"
+
+
 async def test_a_call_cut_off_by_a_deadline_counts_as_no_answer() -> None:
     dependencies = make(failures=1)
     with acting_as("one"), pytest.raises(TimeoutError):
