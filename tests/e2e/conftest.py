@@ -27,14 +27,6 @@ CONTROL = "searchtenants merchants-e2e/audit-control"
 """Whose spec a test writes with the operator's token, to prove that it would be found."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that share the platform stay in one process; the rest, with platforms of their own, go beside it."""
-    items.sort(key=lambda item: "fleet" in getattr(item, "fixturenames", ()))
-    for item in items:
-        shared = "fleet" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("fleet" if shared else "alone"))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """At its end every platform is searched for keys and tokens: objects, events, metrics, logs, artifacts.
