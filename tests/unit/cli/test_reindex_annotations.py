@@ -17,6 +17,9 @@ class Recording:
     def __init__(self) -> None:
         self.patches: list[tuple[str, Any]] = []
 
+    async def get(self, path: str) -> dict[str, Any]:
+        return {"metadata": {"name": path.rsplit("/", 1)[1]}, "status": {"candidate": {"revision": "shop-r2-b"}}}
+
     async def patch(self, path: str, body: Any) -> None:
         self.patches.append((path, body["metadata"]["annotations"]))
 
