@@ -12,8 +12,8 @@ BENCHMARKS := $(patsubst tests/scale/test_bench_%.py,%,$(wildcard tests/scale/te
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 # One process a core, a file at a time in each; arithmetic with one thread, so that they do not fight for cores.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
-# Stories on the platform mostly wait, so that files of integration tests fill the time: three processes for two cores.
-STORIES := -n 3 --dist loadgroup --no-loadscope-reorder
+# The longest story in one process, those on the shared platform in another.
+STORIES := -n 2 --dist loadgroup --no-loadscope-reorder
 # Tables of faults, by the words in the names of their files and tests; `make fault-table` plays them all.
 FAULTS := _fault or fail_once or fails_once or one_failure or one_failed_call or one_lost_write or lost_answer
 FAULTS := $(FAULTS) or call_that_fails or edited_between_steps or killed_anywhere
@@ -42,13 +42,14 @@ demo: install ## The main job once, on real parts; KEEP=1 leaves it running
 test: lint ## Lint, generated files, then every test
 	$(RUN)/python -m searchops_sandbox.cli build
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit tests/contract
-	OMP_NUM_THREADS=1 $(PYTEST) $(STORIES) tests/e2e tests/integration
+	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
+	$(PYTEST) $(STORIES) tests/e2e
 
 fault-table: install ## Every table of faults: each call fails, answers are lost, processes die; ends with the rows
 	$(RUN)/python -m searchops_sandbox.cli build
 	rm -f build/fault-table*
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) --junitxml build/fault-table-calls.xml -k "$(FAULTS)" $(FAULT_ROOMS)
-	$(PYTEST) -n 2 --dist loadgroup --junitxml build/fault-table-processes.xml $(FAULT_STORIES)
+	$(PYTEST) $(STORIES) --junitxml build/fault-table-processes.xml $(FAULT_STORIES)
 	@$(RUN)/python -m searchops_sandbox.fault_table build
 
 lint: install ## ruff, mypy --strict, import contracts, generated files
