@@ -105,7 +105,7 @@ async def test_the_end_is_exact_whatever_happened_meanwhile(tenant: parts.Tenant
     answers = await parts.run_slices(tenant, task)
     assert [answer.code for answer in answers] == [0, 0], answers
     assert killed >= 2, "kills that hit nobody prove nothing"
-    assert merchant.writes > 20
+    assert merchant.writes > 10
 
     wanted = {point_id(name): {**product, "_id": name} for name, product in merchant.books.items()}
     for collection, binding in ((live, old), (target, new)):
