@@ -120,10 +120,11 @@ STAMP = "2026-11-24T12:00:00Z"
 
 
 class FakeReindexJobs:
-    """ReindexJobs on the API server; `created` counts real creations."""
+    """ReindexJobs on the API server; `created` and `deleted` name what really came and went."""
 
     def __init__(self, api: FakeApiServer, faults: Faults) -> None:
         self.created: list[str] = []
+        self.deleted: list[str] = []
         self._api = api
         self._faults = faults
 
@@ -142,6 +143,7 @@ class FakeReindexJobs:
             metadata = self._api.objects.get(("reindexjobs", Key(namespace, name)), {}).get("metadata", {})
             if known_uid in (metadata.get("uid"), metadata.get("labels", {}).get(OWNER_UID_LABEL)):
                 self._api.delete("reindexjobs", Key(namespace, name))
+                self.deleted.append(name)
 
         self._faults.through("delete ReindexJob", act)
 

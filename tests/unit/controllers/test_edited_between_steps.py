@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from searchops.api.v1alpha1 import SearchTenant
@@ -126,7 +126,9 @@ def assert_access(world: TenantWorld, tenant: SearchTenant) -> None:
 
 
 def assert_made_once(world: TenantWorld) -> None:
-    assert len(world.jobs.created) == len(set(world.jobs.created)), "one rebuild is never begun twice"
+    # A rebuild that an edit called off, and the next edit wants after all, is begun again under the same name.
+    begun = Counter(world.jobs.created) - Counter(world.jobs.deleted)
+    assert max(begun.values(), default=0) <= 1, "one rebuild is never begun twice"
     jobs = [key for plural, key in world.api.objects if plural == "reindexjobs"]
     named = ((world.raw or {}).get("status", {}).get("rebuild") or {}).get("reindexJob")
     assert named is None
@@ -150,6 +152,7 @@ MOMENTS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(NAMES)), max_si
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(during=MOMENTS, after=MOMENTS)
+@example(during=[(26, "a filter")], after=[(14, "two shards"), (22, "one shard")])
 def test_whatever_is_edited_between_whichever_calls_it_ends_at_the_last_spec(
     during: list[tuple[int, str]], after: list[tuple[int, str]]
 ) -> None:
