@@ -20,6 +20,10 @@ FAULTS := $(FAULTS) or call_that_fails or edited_between_steps or killed_anywher
 FAULT_ROOMS := tests/unit/controllers tests/unit/workers/backup tests/contract
 FAULT_STORIES ?= tests/e2e/test_deletion_faults.py tests/e2e/test_killed_operator.py
 
+# A machine with a GPU may have a Python with the right torch, ONNX Runtime and TensorRT already: GPU_PYTHON=python3, and
+# GPU_CHECKPOINT=folder, need nothing installed here.
+GPU_PYTHON ?= $(RUN)/python
+
 .PHONY: help demo test fault-table lint bench gpu-check sandbox clean install fixtures-check generated types style
 
 help: ## Show the targets
@@ -81,9 +85,12 @@ bench-tenants: install ## Every promise about tenants, the read for drift too
 bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search, tenants
 	$(PYTEST) $(or $(wildcard tests/scale/test_bench_$*.py),$(error there is no benchmark $*: $(BENCHMARKS)))
 
-gpu-check: install ## What needs a GPU: a TensorRT plan built and compared (needs NVIDIA's wheels)
+gpu-check: $(if $(GPU_CHECKPOINT),,build/ladder/r3) ## On a machine with an NVIDIA GPU: accuracy and speed of torch, ONNX Runtime and TensorRT
+	@PYTHONPATH=operator:workers $(GPU_PYTHON) -m searchops_workers.engines.gpu_check \
+		$(or $(GPU_CHECKPOINT),build/ladder/r3) --out build/bench/gpu.jsonl $(GPU_FLAGS)
+
+build/ladder/r3: | install
 	$(RUN)/python -m searchops_sandbox.fixtures ladder --out build/ladder
-	$(RUN)/python -m searchops_workers.engines.gpu_check build/ladder/r3
 
 sandbox: install ## The platform's parts on this machine, in the foreground
 	$(RUN)/searchops-sandbox up
