@@ -11,7 +11,7 @@ EXTRAS := --extra operator --extra gateway --extra worker
 BENCHMARKS := $(patsubst tests/scale/test_bench_%.py,%,$(wildcard tests/scale/test_bench_*.py))
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 # One process a core, a file at a time in each; arithmetic with one thread, so that they do not fight for cores.
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # The longest story in one process, those on the shared platform in another.
 STORIES := -n 2 --dist loadgroup --no-loadscope-reorder
 # Tables of faults, by the words in the names of their files and tests; `make fault-table` plays them all.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -16,9 +17,10 @@ from searchops_sandbox.tiny_checkpoint import write_tiny_checkpoint
 from searchops_workers.digests import directory_digest
 from searchops_workers.encoders.onnx_runtime import OnnxEncoder
 from searchops_workers.encoders.reference import ReferenceEncoder
-from searchops_workers.engines import commands
+from searchops_workers.engines import commands, export
 from searchops_workers.engines.anchors import read_anchors
 from searchops_workers.engines.build import BuildRequest, Founder, build
+from searchops_workers.engines.export import export_onnx
 from searchops_workers.engines.manifest import read_manifest
 from searchops_workers.engines.onnxruntime import OnnxRuntimeBackend
 from searchops_workers.engines.repository import model_names
@@ -28,6 +30,27 @@ from searchops_workers.engines.task import catalogue_uri
 
 if TYPE_CHECKING:
     from searchops_workers.engines.backend import EngineRequest
+    from searchops_workers.engines.checkpoint import Checkpoint
+    from searchops_workers.engines.export import GraphPrecision
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(autouse=True)
+def _exported_once(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal checkpoints give equal bytes (`test_onnx_export`), so each is exported once; what fails, each time."""
+
+    def once(checkpoint: Checkpoint, precision: GraphPrecision, target: Path) -> Path:
+        kept = graphs / f"{directory_digest(checkpoint.folder).removeprefix('sha256:')}-{precision}"
+        if not kept.exists():
+            shutil.copyfile(export_onnx(checkpoint, precision, target), kept)
+        shutil.copyfile(kept, target)
+        return target
+
+    monkeypatch.setattr(export, "export_onnx", once)
 
 
 @pytest.fixture(scope="module")
