@@ -44,7 +44,7 @@ demo: install ## The main job once, on real parts; KEEP=1 leaves it running
 	@$(RUN)/python -m searchops_sandbox.demo
 
 test: lint ## Lint, generated files, then every test
-	$(RUN)/python -m searchops_sandbox.cli build
+	$(RUN)/python -m searchops_sandbox.cli build --all
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/unit tests/contract
 	OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) tests/integration
 	$(PYTEST) $(STORIES) tests/e2e

@@ -69,6 +69,8 @@ _HELM_STAMPS = (
     "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor={kubernetes_minor}",
 )
 _KUBERNETES = "k8s.io/kubernetes"
+_ARGOCD = "github.com/argoproj/argo-cd/v3"
+_ARGOCD_STAMPS = (f"{_ARGOCD}/common.version={{version}}",)
 PROGRAMS: Final = {
     program.name: program
     for program in (
@@ -83,9 +85,12 @@ PROGRAMS: Final = {
         ),
         Program("kubectl", f"{_KUBERNETES}/cmd/kubectl", "cluster", _KUBERNETES, _KUBERNETES_STAMPS),
         Program("helm", "helm.sh/helm/v3/cmd/helm", "helm", "helm.sh/helm/v3", _HELM_STAMPS, envtest=False),
+        # Acts as what its file's name, or ARGOCD_BINARY_NAME, says.
+        Program("argocd", f"{_ARGOCD}/cmd", "argocd", _ARGOCD, _ARGOCD_STAMPS, envtest=False),
     )
 }
 CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+DEMO: Final = (*CONTROL_PLANE, "helm")
 
 
 def ensure_binaries(names: Iterable[str] = tuple(PROGRAMS)) -> dict[str, Path]:
