@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from searchops.api.v1alpha1 import ReindexJob
-from searchops.api.v1alpha1.embedding_model import ModelReason
+from searchops.api.v1alpha1.embedding_model import ModelReason, Rollout
 from searchops.api.v1alpha1.embedding_model_status import Phase
 from searchops.api.v1alpha1.reindex_job import JobPhase, ReindexReason
 from searchops.api.v1alpha1.search_tenant import TenantReason
@@ -348,12 +348,13 @@ def test_a_pause_by_action_is_lifted_by_action(argocd: ArgoCd) -> None:
     ("approval", "wave", "word"),
     [
         ("BeforeFirstWave", None, REVISION),
-        ("EachWave", None, REVISION),
-        ("EachWave", {"index": 0, "fraction": "0.05"}, f"{REVISION}/1"),
-        ("EachWave", {"index": 1, "fraction": "0.5"}, f"{REVISION}/2"),
+        ("BeforeEachWave", None, REVISION),
+        ("BeforeEachWave", {"index": 0, "fraction": "0.05"}, f"{REVISION}/1"),
+        ("BeforeEachWave", {"index": 1, "fraction": "0.5"}, f"{REVISION}/2"),
     ],
 )
 def test_what_is_approved_is_the_wave_that_waits(argocd: ArgoCd, approval: str, wave: Json | None, word: str) -> None:
+    assert approval in get_args(Rollout.model_fields["approval"].annotation)
     under_way = {"wave": wave} if wave is not None else {}
     waiting = stage(condition("Progressing", "False", "AwaitingApproval"), "AwaitingApproval", **under_way)
     waiting["spec"]["rollout"]["approval"] = approval

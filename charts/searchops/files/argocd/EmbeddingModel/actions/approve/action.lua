@@ -6,7 +6,7 @@ if status.candidate == nil then
 end
 local rollout = obj.spec.rollout or {}
 local word = status.candidate.revision
-if rollout.approval == "EachWave" and status.wave ~= nil then
+if rollout.approval == "BeforeEachWave" and status.wave ~= nil then
   local following, last = status.wave.index + 1, #(rollout.waves or {}) - 1
   if following > last then
     following = last
