@@ -203,11 +203,24 @@ async def test_a_plan_is_printed_for_people_and_as_it_stands_in_the_status(termi
     )
 
 
+async def test_the_plan_of_a_rollout_is_printed_and_ends_with_its_candidate(terminal: Terminal) -> None:
+    written = yaml.safe_load((SAMPLES / "embeddingmodels.yaml").read_text(encoding="utf-8"))["status"]["plan"]
+    path = f"{path_of('embeddingmodels', 'told')}/status"
+    await terminal.api.patch(path, {"status": {"observedGeneration": 1}})
+    code, said = await terminal("plan", "model", "told", "-o", "json")
+    assert (code, json.loads(said)) == (0, written)
+    code, said = await terminal("plan", "model", "told")
+    assert code == 0
+    assert said.startswith(f"candidate  {written['revision']}\nrollout    ")
+    await terminal.api.patch(path, {"status": {"plan": None}})
+    assert await terminal("plan", "model", "told") == (1, "model told has no candidate that is built\n")
+
+
 async def test_a_plan_of_what_is_not_there_or_never_rebuilt_is_refused(terminal: Terminal) -> None:
     code, said = await terminal("plan", "tenant", "nobody", "-n", NAMESPACE)
     assert (code, f"kubectl get searchtenants.searchops.dev -n {NAMESPACE}" in said) == (2, True)
-    code, said = await terminal("plan", "model", "told")
-    assert (code, said) == (2, "kind 'model'; wanted tenant: only a tenant is rebuilt\n")
+    code, said = await terminal("plan", "reindex", "told", "-n", NAMESPACE)
+    assert (code, said) == (2, "kind 'reindex'; wanted tenant or model\n")
     code, said = await terminal("plan", "tenant", "told")
     assert (code, "wanted --namespace NAME" in said) == (2, True)
     code, said = await terminal("plan", "tenant", "told", "-n", NAMESPACE, "-o", "yaml")

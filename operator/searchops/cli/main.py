@@ -21,7 +21,7 @@ from searchops.adapters.kube import object_path
 from searchops.adapters.kube_api import KubeApi, NotFound
 from searchops.cli.cells import cell_rows, cell_table, hold_lines, orphan_lines, read_holds, read_report, with_holds
 from searchops.cli.explain import condition, next_actions, reasons
-from searchops.cli.plan import behind, plan_lines
+from searchops.cli.plan import behind, plan_lines, rollout_lines
 from searchops.cli.revisions import Verb, refusal
 from searchops.cli.verdict import MOST_BYTES, NoEvidenceError, read_evidence, referred, shown
 from searchops.planning.names import (
@@ -222,18 +222,18 @@ def explain(
 
 @app.command()
 def plan(
-    kind: Annotated[str, typer.Argument(help="tenant.")],
-    name: Annotated[str, typer.Argument(help="Name of the SearchTenant.")],
+    kind: Annotated[str, typer.Argument(help="tenant or model.")],
+    name: Annotated[str, typer.Argument(help="Name of the object.")],
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     output: Output = "table",
 ) -> None:
-    """What the rebuild that a tenant needs would do, how long and at what cost; 1 where it needs none.
+    """What a tenant's rebuild or a model's rollout would do, how long and at what cost; 1 where none is wanted.
 
-    It is there before the rebuild starts; with spec.paused: true nothing starts and it can be read at leisure.
+    It is there before anything starts: with spec.paused: true, or spec.rollout.approval, it can be read at leisure.
     """
-    if kind != "tenant":
-        typer.echo(f"kind {kind!r}; wanted tenant: only a tenant is rebuilt", err=True)
+    if kind not in ("tenant", "model"):
+        typer.echo(f"kind {kind!r}; wanted tenant or model", err=True)
         raise typer.Exit(2)
     _check_scope(kind, namespace)
     _check_output(output)
@@ -249,9 +249,10 @@ def plan(
         if output == "json":
             typer.echo(json.dumps(foreseen, ensure_ascii=False))
         elif foreseen is None:
-            typer.echo(f"no rebuild of {namespace}/{name} is wanted")
+            nothing = f"no rebuild of {namespace}/{name} is wanted"
+            typer.echo(nothing if kind == "tenant" else f"model {name} has no candidate that is built")
         else:
-            for line in plan_lines(found):
+            for line in plan_lines(found) if kind == "tenant" else rollout_lines(found):
                 typer.echo(line)
         return EXIT_NOT_READY if foreseen is None else 0
 

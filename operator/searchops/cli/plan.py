@@ -1,4 +1,4 @@
-"""What a rebuild of a tenant would do, how long and at what cost, from `status.plan`, for people."""
+"""What a rebuild of a tenant, or the rollout of a model, would take, from `status.plan`, for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ STATES = {
     "Paused": "waits: spec.paused is true; set it to false to start",
     "NoRoom": "waits: its cell has no room; raise maxCollections in the cell's Secret, or remove tenants",
     "Started": "is under way; this is what was foreseen before it started",
+}
+
+SPACES = {
+    "Same": "stay: tenants switch at once",
+    "Incompatible": "change: every tenant is embedded anew before it switches",
 }
 
 
@@ -35,6 +40,35 @@ def plan_lines(item: dict[str, Any]) -> list[str]:
     if job:
         rows.append(("ReindexJob", job))
     return [f"{name:<10} {value}" for name, value in rows]
+
+
+def rollout_lines(item: dict[str, Any]) -> list[str]:
+    """The plan of an EmbeddingModel line by line, a wave a line; none where no candidate is built."""
+    status: dict[str, Any] = item.get("status", {})
+    plan: dict[str, Any] | None = status.get("plan")
+    if plan is None:
+        return []
+    wave = status.get("wave")
+    under_way = f"wave {wave['name']} is under way; this is what was foreseen before the first" if wave else ""
+    rows = [
+        ("candidate", plan["revision"]),
+        ("rollout", under_way or f"has not started: the model is {status.get('phase', 'looked at')}"),
+        ("vectors", SPACES[plan["spaceChange"]]),
+        ("tenants", str(plan["tenants"])),
+        ("documents", f"{plan['documents']} (estimated)"),
+        *(("wave", _wave(item)) for item in plan["waves"]),
+        ("time", _figure(_duration(plan.get("seconds")), plan["secondsBasis"])),
+        ("GPU time", _figure(_duration(plan.get("gpuSeconds")), plan["gpuSecondsBasis"])),
+        ("cost", _figure(_money(plan.get("cost")), plan["costBasis"])),
+        ("storage", f"{plan['extraMegabytes']} MB of dense vectors more until the rollback window ends (estimated)"),
+    ]
+    return [f"{name:<10} {value}" for name, value in rows]
+
+
+def _wave(wave: dict[str, Any]) -> str:
+    told = f"{wave['name']}: {wave['tenants']} tenants, {wave['documents']} documents"
+    took, ends = _duration(wave.get("seconds")), _duration(wave.get("finishSeconds"))
+    return told if took is None or ends is None else f"{told}, at most {took}; ends {ends} after the start"
 
 
 def behind(item: dict[str, Any]) -> str:

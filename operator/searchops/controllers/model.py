@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from searchops.api.meta import API_VERSION
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 from searchops.controllers.model_gather import STATE_KEY, ModelGatherer, ModelPorts, ModelSettings
+from searchops.controllers.reindex_rates import ReindexRates
 from searchops.controllers.terminal import terminal_status
 from searchops.planning import model_facts as act
 from searchops.planning import rollout as planner
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
+    from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.planning.model_facts import ModelAction
     from searchops.runtime.cache import CachedObject, ObjectCache
     from searchops.runtime.finalizer import Finalizer
@@ -48,6 +49,7 @@ class ModelController:
         *,
         models: ObjectCache[EmbeddingModel],
         tenants: ObjectCache[SearchTenant],
+        reindexes: ObjectCache[ReindexJob],
         status: StatusWriter,
         finalizer: Finalizer,
         clock: Callable[[], datetime],
@@ -59,7 +61,7 @@ class ModelController:
         self._finalizer = finalizer
         self._clock = clock
         self._lease_left = lease_left
-        self._gatherer = ModelGatherer(ports, settings, tenants=tenants)
+        self._gatherer = ModelGatherer(ports, settings, tenants=tenants, rates=ReindexRates(reindexes, clock))
 
     async def reconcile(self, key: Key) -> Result:
         """Gather, plan, apply, one status write."""

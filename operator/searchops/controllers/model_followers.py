@@ -86,6 +86,8 @@ class Followers:
             failed=condition is not None and condition.reason == "RebuildFailed",
             held=tenant.spec.paused or tenant.spec.model.revision is not None,
             previous_lacking=status.previous.lacking if status.previous is not None else None,
+            documents=status.usage.points if status.usage is not None else 0,
+            replicas=tenant.spec.sharding.replicas,
         )
 
 

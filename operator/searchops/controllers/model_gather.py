@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from searchops.controllers.model_followers import Followers
 from searchops.planning import model_facts as act
 from searchops.planning.jobs import check_template
 from searchops.planning.names import is_revision_of, state_map_name
+from searchops.planning.rebuild_rates import NO_PRICES, GpuPrices
 from searchops.planning.rollout_choice import gate_digest, gate_passed
 from searchops.planning.rollout_orders import build_job_name, gate_job_name, result_uri
 from searchops.runtime.errors import Terminal, Transient, describe
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import JobState, PoolRegistration, ServerState
     from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
+    from searchops.controllers.reindex_rates import ReindexRates
     from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts
     from searchops.ports import Artifacts, CellDirectory, EventRecorder, ModelJobs, ModelServers, StateMaps
     from searchops.runtime.cache import ObjectCache
@@ -56,6 +59,9 @@ class ModelSettings:
 
     artifacts: str
     source_allowed: Callable[[str], bool]
+    prices: GpuPrices = NO_PRICES
+    settle: timedelta = timedelta(0)
+    most_reindexes: int = 1
 
 
 class ModelGatherer:
@@ -65,10 +71,13 @@ class ModelGatherer:
         refusals: per (server URL, Triton model): what was said to the last load or unload that failed, in this process.
     """
 
-    def __init__(self, ports: ModelPorts, settings: ModelSettings, *, tenants: ObjectCache[SearchTenant]) -> None:
+    def __init__(
+        self, ports: ModelPorts, settings: ModelSettings, *, tenants: ObjectCache[SearchTenant], rates: ReindexRates
+    ) -> None:
         self._ports = ports
         self._settings = settings
         self._followers = Followers(tenants)
+        self._rates = rates
         self.refusals: dict[tuple[str, str], str] = {}
 
     async def gather(self, model: EmbeddingModel) -> ModelFacts:
@@ -90,6 +99,7 @@ class ModelGatherer:
         jobs = await self._jobs(model)
         build, build_result = (None, None) if leaving else await self._build(model, jobs)
         gate, gate_result = (None, None) if leaving else await self._gate(model, jobs)
+        template = self._ports.jobs.pod_template(spec.engine.worker.pod_template)
         return act.ModelFacts(
             artifacts=self._settings.artifacts,
             profile=BUILTIN_PROFILES.get(spec.gate.profile),
@@ -110,6 +120,11 @@ class ModelGatherer:
             ),
             jobs=tuple(job for job in jobs if leaving or not (job.complete or job.failure)),
             unread_probes=unread,
+            rates=self._rates.of(model.metadata.name),
+            prices=self._settings.prices,
+            worker_labels=None if template is None else template.get("metadata", {}).get("labels") or {},
+            settle_seconds=self._settings.settle.total_seconds(),
+            most_reindexes=self._settings.most_reindexes,
         )
 
     async def _stored(self, model: EmbeddingModel) -> EmbeddingModelStatus | None:

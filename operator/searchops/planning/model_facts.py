@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from searchops.planning.rebuild_rates import NO_PRICES, GpuPrices
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from searchops.api.tasks import BuildResult, EvaluateResult
     from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
     from searchops.planning.jobs import JobOrder, TemplateProblem
+    from searchops.planning.rebuild_rates import MeasuredRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class TenantFact:
 
     Attributes:
         previous_lacking: points whose last write the previous side has not got; None is unknown.
+        documents: that a rebuild embeds (estimated).
+        replicas: of each.
     """
 
     namespace: str
@@ -48,6 +53,8 @@ class TenantFact:
     failed: bool = False
     held: bool = False
     previous_lacking: int | None = None
+    documents: int = 0
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,12 @@ class ModelFacts:
         unread_tenants: tenants with a cell whose binding has not been read yet: what they need is unknown.
         bindings_of_this_model: whether any tenant is bound to a revision of this model.
         jobs: worker Jobs of this model that have not ended, whatever they were made for; every one of a deleted model.
+        rates: measured on the finished rebuilds of the model's revisions, the latest first, and of those without an
+            encoder.
+        prices: of GPU-hours.
+        worker_labels: of the PodTemplate that rebuilds use; None where there is none of that name.
+        settle_seconds: how long a rebuild waits for every gateway.
+        most_reindexes: rebuilds at one time over all models.
         unread_probes: revisions whose reference vectors the artifact store does not give now, with why.
     """
 
@@ -92,6 +105,11 @@ class ModelFacts:
     bindings_of_this_model: bool = False
     jobs: tuple[JobState, ...] = ()
     unread_probes: Mapping[str, str] = field(default_factory=dict)
+    rates: tuple[MeasuredRate, ...] = ()
+    prices: GpuPrices = NO_PRICES
+    worker_labels: Mapping[str, str] | None = None
+    settle_seconds: float = 0.0
+    most_reindexes: int = 1
 
     @property
     def superseded(self) -> tuple[JobState, ...]:

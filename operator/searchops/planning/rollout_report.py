@@ -10,6 +10,7 @@ from searchops.api.v1alpha1.embedding_model_status import FleetStatus, ServersSt
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import desired_of, is_active, is_paused
+from searchops.planning.rollout_forecast import foresee, what_going_back_takes
 from searchops.planning.server_troubles import told
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def verdict_text(status: EmbeddingModelStatus) -> str:
 
 
 def standing(
-    status: EmbeddingModelStatus, facts: ModelFacts, syncs: Sequence[PoolSync], now: datetime
+    model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelFacts, syncs: Sequence[PoolSync], now: datetime
 ) -> tuple[Finding, ...]:
     """Findings that hold whatever the stage; a stage's own of the same type replace them."""
-    findings = [_servers(facts, syncs), _rollback(status, facts, now)]
+    findings = [_servers(facts, syncs), _rollback(model, status, facts, now)]
     if status.candidate is not None:
         which = f"{status.active.revision} serves" if status.active is not None else "tenants serve the lexical legs"
         message = f"{status.candidate.revision} is on its way; meanwhile {which}"
@@ -125,7 +126,7 @@ def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
     return yes("ServersInSync", ModelReason.IN_SYNC, f"{total} of {total} servers hold exactly what they should")
 
 
-def _rollback(status: EmbeddingModelStatus, facts: ModelFacts, now: datetime) -> Finding:
+def _rollback(model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelFacts, now: datetime) -> Finding:
     """Whether tenants could go back at once: the earlier revision is warm and no write has missed its side."""
     if status.active is None:
         return no("RollbackReady", ModelReason.NOTHING_PROMOTED, "nothing is promoted yet: tenants serve lexical legs")
@@ -141,7 +142,8 @@ def _rollback(status: EmbeddingModelStatus, facts: ModelFacts, now: datetime) ->
         return no(
             "RollbackReady",
             ModelReason.NO_EARLIER_REVISION,
-            "no earlier revision is warm: going back means another build, gate and re-embedding of every tenant",
+            "no earlier revision is warm: going back means another build, gate and re-embedding of every tenant"
+            + (f": {takes}" if (takes := what_going_back_takes(model, facts, status.active)) else ""),
         )
     newest = warm[-1]
     uncounted = [tenant for tenant in followers if tenant.previous_lacking is None]
@@ -193,7 +195,8 @@ def report(
         in_sync=sum(sync.in_sync for sync in syncs),
         failing=tuple(trouble for sync in syncs for trouble in sync.troubles)[:MAX_FAILING],
     )
-    merged = {finding.type: finding for finding in (*standing(status, facts, syncs, now), *findings)}
+    status = status.model_copy(update={"plan": foresee(model, facts, status)})
+    merged = {finding.type: finding for finding in (*standing(model, status, facts, syncs, now), *findings)}
     return stamped(
         model, status.model_copy(update={"tenants": fleet_status(status, facts), "servers": servers}), merged, now
     )

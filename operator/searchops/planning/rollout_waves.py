@@ -139,7 +139,8 @@ def _start(
         token = candidate.revision if index == 0 else f"{candidate.revision}/{index}"
         message = (
             f"wave {declared.name} waits for approval: set spec.rollout.approve or annotate "
-            f"{APPROVE_ANNOTATION}={token}"
+            f"{APPROVE_ANNOTATION}={token}; what it would take is in status.plan (searchops plan model "
+            f"{model.metadata.name})"
         )
         waiting = status.model_copy(update={"phase": "AwaitingApproval"})
         return WaveStep(waiting, (no("Progressing", ModelReason.AWAITING_APPROVAL, message),))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from searchops.api.meta import LabelSelector
     from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus, WaveStatus
     from searchops.api.v1alpha1.reindex_job import ReindexJob
     from searchops.api.v1alpha1.search_tenant_status import RebuildStatus
@@ -37,9 +38,16 @@ def in_wave(wave: WaveStatus | None, namespace: str, name: str, labels: Mapping[
     """Whether the tenant belongs to the waves that have started."""
     if wave is None:
         return False
-    if any(selector.matches(dict(labels)) for selector in wave.selectors):
+    return is_reached(wave.selectors, float(wave.fraction), namespace, name, labels)
+
+
+def is_reached(
+    selectors: Sequence[LabelSelector], fraction: float, namespace: str, name: str, labels: Mapping[str, str]
+) -> bool:
+    """Whether a selector matches the tenant's labels, or its place lies below the fraction."""
+    if any(selector.matches(dict(labels)) for selector in selectors):
         return True
-    return position(namespace, name) < float(wave.fraction)
+    return position(namespace, name) < fraction
 
 
 def has_begun(rebuild: RebuildStatus | None, job: ReindexJob | None) -> bool:

@@ -312,9 +312,16 @@ def _model_controller(parts: Parts, kinds: Kinds, jobs: KubeJobs, artifacts: Art
     )
     return ModelController(
         ports,
-        ModelSettings(settings.artifacts, settings.source_allowed),
+        ModelSettings(
+            settings.artifacts,
+            settings.source_allowed,
+            prices=settings.prices,
+            settle=settings.binding_settle,
+            most_reindexes=settings.max_reindexes,
+        ),
         models=kinds.models.cache,
         tenants=kinds.tenants.cache,
+        reindexes=kinds.reindexes.cache,
         status=kinds.models.status,
         finalizer=kinds.models.finalizer,
         clock=parts.clock,

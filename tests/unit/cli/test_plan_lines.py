@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from searchops.cli.plan import behind, plan_lines
+from searchops.cli.plan import behind, plan_lines, rollout_lines
 
-TENANT: dict[str, Any] = yaml.safe_load(
-    (Path(__file__).parents[1] / "api/full_documents/searchtenants.yaml").read_text(encoding="utf-8")
-)
+SAMPLES = Path(__file__).parents[1] / "api/full_documents"
+TENANT: dict[str, Any] = yaml.safe_load((SAMPLES / "searchtenants.yaml").read_text(encoding="utf-8"))
+MODEL: dict[str, Any] = yaml.safe_load((SAMPLES / "embeddingmodels.yaml").read_text(encoding="utf-8"))
 
 
 def with_plan(**changes: Any) -> dict[str, Any]:
@@ -86,3 +86,36 @@ def test_without_a_plan_there_is_nothing_and_a_spec_not_seen_yet_is_said() -> No
     assert behind({"metadata": {"generation": 4}, "status": {"observedGeneration": 3}}) == (
         "the operator has seen generation 3 and the object is at 4: this may not be of its present spec"
     )
+
+
+def test_the_plan_of_a_rollout_for_people() -> None:
+    assert rollout_lines(MODEL) == [
+        "candidate  shop-encoder-r4-0c77d1e9",
+        "rollout    wave ten is under way; this is what was foreseen before the first",
+        "vectors    change: every tenant is embedded anew before it switches",
+        "tenants    10410",
+        "documents  18231000 (estimated)",
+        "wave       canary: 12 tenants, 31000 documents, at most 120 s, about 2 min; ends 120 s, about 2 min after the "
+        "start",
+        "wave       ten: 1029 tenants, 1800000 documents, at most 3900 s, about 65 min; ends 7700 s, about 2.1 h after "
+        "the start",
+        "wave       all: 9369 tenants, 16400000 documents, at most 35000 s, about 9.7 h; ends 46300 s, about 12.9 h "
+        "after the start",
+        "time       46300 s, about 12.9 h (measured on 5 jobs of shop-encoder-r3-4be1c7aa, another revision of the "
+        "model, slowest 640/s)",
+        "GPU time   29000 s, about 8.1 h (measured on 5 jobs of shop-encoder-r3-4be1c7aa, another revision of the "
+        "model)",
+        "cost       8.87 EUR (1.10 EUR a GPU-hour of a10)",
+        "storage    57000 MB of dense vectors more until the rollback window ends (estimated)",
+    ]
+
+
+def test_what_was_never_measured_of_a_rollout_is_said_so_and_has_no_figure() -> None:
+    waves = [{"name": "all", "tenants": 3, "documents": 500}]
+    plan = {**MODEL["status"]["plan"], "waves": waves, "secondsBasis": "unknown: none has finished"}
+    del plan["seconds"]
+    lines = rollout_lines({"status": {"phase": "AwaitingApproval", "plan": plan}})
+    assert "rollout    has not started: the model is AwaitingApproval" in lines
+    assert "wave       all: 3 tenants, 500 documents" in lines
+    assert "time       unknown: none has finished" in lines
+    assert rollout_lines({"status": {"phase": "Promoted"}}) == []

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from searchops.api.observed import JobState, PoolRegistration, ServerState
-from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
+from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
 from searchops.planning.names import FINALIZER
 from searchops.runtime.cache import ObjectCache
@@ -101,6 +101,7 @@ class ModelWorld:
         self.trail: list[str] = []
         self.models: ObjectCache[EmbeddingModel] = ObjectCache("embeddingmodels", EmbeddingModel.model_validate)
         self.tenants: ObjectCache[SearchTenant] = ObjectCache("searchtenants", SearchTenant.model_validate)
+        self.reindexes: ObjectCache[ReindexJob] = ObjectCache("reindexjobs", ReindexJob.model_validate)
         self.tenants.add_index("model", lambda cached: (cached.raw["spec"]["model"]["name"],))
         self.api = FakeApi(self.faults, self.models)
         self.controller = self.restart()
@@ -113,6 +114,7 @@ class ModelWorld:
             ModelSettings("s3://artifacts", lambda uri: uri.startswith("s3://models/")),
             models=self.models,
             tenants=self.tenants,
+            reindexes=self.reindexes,
             status=StatusWriter(self.api, self.models),
             finalizer=Finalizer(FINALIZER, self.api, self.models),
             clock=lambda: self.now,

@@ -16,6 +16,7 @@ from searchops.api.meta import (
     ShortText,
     Timestamp,
 )
+from searchops.api.v1alpha1.search_tenant_status import CostForecast
 
 ChangeKind = Literal["Repackage", "Model", "First"]
 Outcome = Literal["Pass", "Better", "Regressed", "Inconclusive", "Invalid"]
@@ -164,6 +165,58 @@ class AttemptStatus(ApiModel):
     evidence: Annotated[str, Field(max_length=1024)]
 
 
+class WaveForecast(ApiModel):
+    """One wave as it is foreseen.
+
+    Attributes:
+        tenants: that it begins: those that no earlier wave has reached, without held ones.
+        documents: that it embeds (estimated); 0 where the vectors stay.
+        seconds: at most, for its rebuilds; absent where no rate was measured.
+        finish_seconds: from the start of the first wave to the end of this one, its own soak not in it.
+    """
+
+    name: ShortText
+    tenants: Annotated[int, Field(ge=0)]
+    documents: Annotated[int, Field(ge=0)]
+    seconds: Annotated[int, Field(ge=0)] | None = None
+    finish_seconds: Annotated[int, Field(ge=0)] | None = None
+
+
+class RolloutPlanStatus(ApiModel):
+    """What rolling the candidate out would take: foreseen once it is built, and kept as foreseen while waves run.
+
+    Figures have two digits, rounded up. One that was never measured is absent, and its basis says why.
+
+    Attributes:
+        revision: the candidate.
+        space_change: Same: tenants switch at once. Incompatible: each is embedded anew first.
+        tenants: that are moved, without held ones.
+        documents: that are embedded (estimated).
+        waves: in their order.
+        seconds: from the start of the first wave to the end of the last.
+        seconds_basis: which measurements that rests on, or why it is unknown.
+        gpu_seconds: over all workers of all tenants.
+        gpu_seconds_basis: which measurements that rests on, or why it is unknown.
+        cost: of the GPU seconds.
+        cost_basis: the price, or why there is no cost.
+        extra_megabytes: of dense vectors on all replicas until the rollback window ends (estimated); lexical vectors
+            and payload, of which large tenants get a second copy too, are not in it.
+    """
+
+    revision: ShortText
+    space_change: Literal["Same", "Incompatible"]
+    tenants: Annotated[int, Field(ge=0)]
+    documents: Annotated[int, Field(ge=0)]
+    waves: Annotated[tuple[WaveForecast, ...], Field(max_length=16)]
+    seconds: Annotated[int, Field(ge=0)] | None = None
+    seconds_basis: Annotated[str, Field(max_length=512)]
+    gpu_seconds: Annotated[int, Field(ge=0)] | None = None
+    gpu_seconds_basis: Annotated[str, Field(max_length=512)]
+    cost: CostForecast | None = None
+    cost_basis: Annotated[str, Field(max_length=512)]
+    extra_megabytes: Annotated[int, Field(ge=0)]
+
+
 class HistoryEntry(ApiModel):
     """One finished step of the model's life."""
 
@@ -183,6 +236,7 @@ class EmbeddingModelStatus(ApiModel):
     retiring: Annotated[tuple[RevisionStatus, ...], Field(max_length=10)] = ()
     verdict: VerdictStatus | None = None
     wave: WaveStatus | None = None
+    plan: RolloutPlanStatus | None = None
     tenants: FleetStatus | None = None
     servers: ServersStatus | None = None
     next_number: Annotated[int, Field(ge=1)] | None = None
