@@ -52,6 +52,7 @@ from searchops.wiring.controllers import (
     make_kinds,
     make_last_snapshots,
 )
+from searchops.wiring.garbage_collection import keep_what_is_there, relax
 from searchops.wiring.keepers import (
     Ways,
     make_cell_access,
@@ -223,6 +224,7 @@ class Operator:
 
     async def _open_barrier(self) -> None:
         await self._barrier.run()
+        keep_what_is_there()
         await asyncio.Event().wait()
 
     async def _lead(self) -> None:
@@ -371,6 +373,7 @@ def _now() -> datetime:
 
 async def run_operator(settings: OperatorSettings) -> int:
     """Connect and run one replica; returns the exit status."""
+    relax()
     redactor = Redactor()
     configure_logging(style=settings.log_format, redactor=redactor, level=settings.log_level)
     for chatty in ("httpx", "httpcore", "kopf.objects"):
