@@ -115,69 +115,71 @@ def _differing(seen: Any, wanted: Any, path: str = "") -> list[str]:
 def _wanted(revisions: list[str], seen: dict[str, Any]) -> dict[str, Any]:
     """What a run that nobody disturbs ends with; only cells and the ids of the two spaces are taken from what was seen.
 
-    Whether the isolation canary has had its turn with a tenant, which has one in six hours, is a matter of luck.
-
     r2 is in r1's space, so tenants were filled twice, and hold the vectors of two spaces for the rollback window.
     """
-    r1, r2, r3, r4 = revisions
+    r1, r2, r3, _ = revisions
     first, second = _spaces(seen)
-    products = {name: len((CATALOGUES / f"{name}.jsonl").read_text().splitlines()) for name in NAMES}
-    aliases = {name: f"{FLEET}.{MERCHANTS}.{name}" for name in NAMES}
     placed = {name: tenant["cell"] for name, tenant in seen["tenants"].items()}
     return {
-        "models": {
-            MODEL: {
-                "phase": "Promoted",
-                "active": r3,
-                "candidate": None,
-                "wave": None,
-                "retiring": [r1, r2],
-                "rejected": [(r4, "Regressed")],
-                "history": [(r1, "Promoted"), (r2, "Promoted"), (r3, "Promoted"), (r4, "Rejected")],
-                "nextNumber": 5,
-                "tenants": {"total": len(NAMES), "bound": len(NAMES)},
-                "conditions": dict.fromkeys(("Progressing", "Ready", "RollbackReady", "ServersInSync"), "True"),
-            }
-        },
+        "models": {MODEL: _wanted_model(revisions)},
         "tenants": {
             name: {
                 "phase": "Ready",
                 "cell": placed[name],
-                "collection": f"{aliases[name]}@g1",
+                "collection": f"{_alias(name)}@g1",
                 "revision": r3,
                 "vector": second,
                 "previous": r2,
                 "rebuild": None,
-                "conditions": {
-                    **dict.fromkeys(TENANT_CONDITIONS, "True"),
-                    "BackupFresh": "Unknown",
-                    **({"Isolated": "True"} if "Isolated" in seen["tenants"][name]["conditions"] else {}),
-                },
+                "conditions": _wanted_conditions(seen["tenants"][name]["conditions"]),
             }
             for name in NAMES
         },
         "reindexes": sorted((name, revision, "Switched") for name in NAMES for revision in (r1, r3)),
         "jobs": {"build": 4, "evaluate": 4, "reindex": 2 * len(NAMES)},
         "cells": {
-            cell: {
-                "collections": {
-                    f"{aliases[name]}@g1": {"points": products[name], "vectors": sorted((first, second))}
-                    for name in NAMES
-                    if placed[name] == cell
-                },
-                "aliases": {
-                    alias: f"{aliases[name]}@g1"
-                    for name in NAMES
-                    if placed[name] == cell
-                    for alias in (aliases[name], f"{aliases[name]}@b")
-                },
-            }
+            cell: _wanted_cell([name for name in NAMES if placed[name] == cell], sorted((first, second)))
             for cell in ("eu-1", "us-1")
         },
         "served": {
             "default-0": sorted(f"{revision}{part}" for revision in (r1, r2, r3) for part in PARTS),
             "canary-0": sorted(f"{r3}{part}" for part in PARTS),
         },
+    }
+
+
+def _alias(name: str) -> str:
+    return f"{FLEET}.{MERCHANTS}.{name}"
+
+
+def _wanted_model(revisions: list[str]) -> dict[str, Any]:
+    r1, r2, r3, r4 = revisions
+    return {
+        "phase": "Promoted",
+        "active": r3,
+        "candidate": None,
+        "wave": None,
+        "retiring": [r1, r2],
+        "rejected": [(r4, "Regressed")],
+        "history": [(r1, "Promoted"), (r2, "Promoted"), (r3, "Promoted"), (r4, "Rejected")],
+        "nextNumber": 5,
+        "tenants": {"total": len(NAMES), "bound": len(NAMES)},
+        "conditions": dict.fromkeys(("Progressing", "Ready", "RollbackReady", "ServersInSync"), "True"),
+    }
+
+
+def _wanted_conditions(seen: dict[str, str]) -> dict[str, str]:
+    """Whether the isolation canary has had its turn with a tenant, which has one in six hours, is a matter of luck."""
+    turn = {"Isolated": "True"} if "Isolated" in seen else {}
+    return {**dict.fromkeys(TENANT_CONDITIONS, "True"), "BackupFresh": "Unknown", **turn}
+
+
+def _wanted_cell(names: list[str], vectors: list[str]) -> dict[str, Any]:
+    """Each tenant's collection with every product of its catalogue, behind its two aliases."""
+    products = {name: len((CATALOGUES / f"{name}.jsonl").read_text().splitlines()) for name in names}
+    return {
+        "collections": {f"{_alias(name)}@g1": {"points": products[name], "vectors": vectors} for name in names},
+        "aliases": {alias: f"{_alias(name)}@g1" for name in names for alias in (_alias(name), f"{_alias(name)}@b")},
     }
 
 
