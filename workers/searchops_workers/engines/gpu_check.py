@@ -4,8 +4,8 @@ For every bucket that serving pads to: the smallest cosine with FP32 torch on th
 a full batch. Compared are torch in FP16, ONNX Runtime on CUDA and a TensorRT plan of this GPU; one that is not
 installed is named and has no value. One JSON line a figure goes to standard output, and is appended to ``--out``.
 
-Exit codes: 0 every runtime that is there is exact; 1 one is not, or a required one is missing; 2 wrong arguments; and a
-`BuildStage`, as 46 where there is no GPU.
+Exit codes: 0 every runtime that is there is exact; 1 one is not or fails, or a required one is missing; 2 wrong
+arguments; and a `BuildStage`, as 46 where there is no GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from searchops_workers.engines.backend import EngineRequest
 from searchops_workers.engines.checkpoint import read_checkpoint
 from searchops_workers.engines.gpu import find_gpu
-from searchops_workers.engines.gpu_figures import Machine, bucket_batch, figure, missing, runtime_figures
+from searchops_workers.engines.gpu_figures import Machine, bucket_batch, failed, figure, missing, runtime_figures
 from searchops_workers.engines.gpu_runners import NotInstalledError, OnnxCuda, Opened, Runtime, TorchHalf
 from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.subject import served_settings
@@ -97,8 +97,10 @@ def runtimes(checkpoint: Checkpoint, settings: EncoderSettings, work: Path) -> t
         return Opened(TorchHalf(checkpoint), {"torch": version("torch")})
 
     def onnx_cuda() -> Opened:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise NotInstalledError(f"onnxruntime is not installed ({error}): install onnxruntime-gpu") from error
         return Opened(OnnxCuda(exported()), {"onnxruntime": onnxruntime.__version__})
 
     def tensorrt() -> Opened:
@@ -126,7 +128,7 @@ def check(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[dict[str, Any]]:
-    """The lines of every runtime; raises `BuildError` where one that is installed fails."""
+    """The lines of every runtime; one that fails has a line that says so, and takes no other's figures away."""
     lines: list[dict[str, Any]] = []
     of_torch: dict[int, float] | None = None
     for runtime in compared:
@@ -138,13 +140,25 @@ def check(
             _say(f"{runtime.name}: not here: {error}")
             lines.append({**missing(runtime.name, str(error), gpu), "key": runtime.key})
             continue
+        except BuildError as error:
+            lines.append(_fails(runtime, error, gpu))
+            continue
         took = clock() - started
         machine = Machine(gpu, opened.versions)
         made = [figure(f"{runtime.name}: exported, built and loaded", [took], "s", machine)]
-        measured, rates = runtime_figures(runtime.name, opened.runner, batches, machine, of_torch)
+        try:
+            measured, rates = runtime_figures(runtime.name, opened.runner, batches, machine, of_torch)
+        except BuildError as error:
+            lines.append(_fails(runtime, error, gpu))
+            continue
         of_torch = rates if runtime.key == "torch" else of_torch
         lines += [{**line, "key": runtime.key} for line in (*made, *measured)]
     return lines
+
+
+def _fails(runtime: Runtime, error: BuildError, gpu: str) -> dict[str, Any]:
+    _say(f"{runtime.name}: fails: {error.stage.name}: {error}")
+    return {**failed(runtime.name, f"{error.stage.name}: {error}", gpu), "key": runtime.key}
 
 
 def report(lines: Sequence[dict[str, Any]], required: Sequence[str], out: Path | None) -> int:
@@ -155,11 +169,11 @@ def report(lines: Sequence[dict[str, Any]], required: Sequence[str], out: Path |
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("a", encoding="utf-8") as file:
             file.write(text)
-    wrong = [line["figure"] for line in lines if line["holds"] is False]
+    wrong = [line for line in lines if line["holds"] is False]
     there = {line["key"] for line in lines if line["value"] is not None}
     absent = [key for key in required if key not in there]
-    for name in wrong:
-        _say(f"not exact: {name}")
+    for line in wrong:
+        _say(f"{'failed' if line['value'] is None else 'not exact'}: {line['figure']}")
     for key in absent:
         _say(f"missing: {key}, which was required")
     return 1 if wrong or absent else 0

@@ -126,6 +126,11 @@ def missing(runtime: str, reason: str, gpu: str) -> dict[str, Any]:
     return {"figure": runtime, "value": None, "holds": None, "machine": {"gpu": gpu}, "details": {"missing": reason}}
 
 
+def failed(runtime: str, reason: str, gpu: str) -> dict[str, Any]:
+    """The line of a runtime that is there and does not do its work."""
+    return {"figure": runtime, "value": None, "holds": False, "machine": {"gpu": gpu}, "details": {"failed": reason}}
+
+
 def runtime_figures(
     runtime: str,
     runner: GraphRunner,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from searchops_workers.engines.gpu_figures import (
 )
 from searchops_workers.engines.gpu_runners import NotInstalledError, OnnxCuda, Opened, Runtime
 from searchops_workers.engines.onnxruntime import OnnxGraph
+from searchops_workers.engines.stages import BuildError, BuildStage
 from searchops_workers.engines.subject import served_settings
 from searchops_workers.engines.tensorrt import TensorRtBackend
 
@@ -173,6 +175,40 @@ def test_an_onnx_runtime_without_cuda_is_named_with_what_it_has(graph: Path) -> 
     """The locked onnxruntime is the one for CPUs."""
     with pytest.raises(NotInstalledError, match=r"CPUExecutionProvider.*install onnxruntime-gpu"):
         OnnxCuda(graph)
+
+
+def test_an_onnx_runtime_that_is_not_there_at_all_is_named_and_takes_no_figure_away(
+    checkpoint: Checkpoint, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = gpu_check.runtimes(checkpoint, served_settings(checkpoint, BUCKETS, 4), tmp_path)
+    opened = Opened(OnnxGraph(graph, threads=1), {})
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    lines = _lines(checkpoint, Runtime("torch FP16", "torch", lambda: opened), compared[1])
+    assert {line["key"] for line in lines if line["value"] is not None} == {"torch"}
+    assert "onnxruntime is not installed" in lines[-1]["details"]["missing"]
+    assert gpu_check.report(lines, ["torch"], None) == 0
+
+
+def test_a_runtime_that_fails_is_no_missing_one_and_takes_no_figure_away(
+    checkpoint: Checkpoint, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> Opened:
+        raise BuildError(BuildStage.ENGINE, "no engine was built")
+
+    class Breaks:
+        def run(self, input_ids: Any, attention_mask: Any) -> Any:
+            raise BuildError(BuildStage.ENGINE, "the GPU failed")
+
+    good = Runtime("torch FP16", "torch", lambda: Opened(OnnxGraph(graph, threads=1), {}))
+    later = Runtime("ONNX Runtime CUDA FP16", "onnxruntime", lambda: Opened(Breaks(), {}))
+    lines = _lines(checkpoint, good, Runtime("TensorRT FP16", "tensorrt", fails), later)
+    assert sum(line["key"] == "torch" for line in lines) == 1 + 5 * len(BUCKETS)
+    assert [(line["key"], line["holds"], line["details"]) for line in lines if line["key"] != "torch"] == [
+        ("tensorrt", False, {"failed": "ENGINE: no engine was built"}),
+        ("onnxruntime", False, {"failed": "ENGINE: the GPU failed"}),
+    ]
+    assert gpu_check.report(lines, ["torch"], None) == 1
+    assert "failed: TensorRT FP16" in capsys.readouterr().err
 
 
 def test_tensorrt_that_is_not_installed_is_not_here(
