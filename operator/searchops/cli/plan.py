@@ -13,7 +13,7 @@ STATES = {
 
 SPACES = {
     "Same": "stay: tenants switch at once",
-    "Incompatible": "change: every tenant is embedded anew before it switches",
+    "Incompatible": "change: a tenant that lacks them is embedded before it switches",
 }
 
 

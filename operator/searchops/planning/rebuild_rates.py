@@ -127,14 +127,24 @@ def duration_of(documents: int, rates: Sequence[MeasuredRate], revision: str | N
     """How long a rebuild of so many documents takes, the wait for every gateway (`settle`, seconds) in it."""
     rate = best_rate(rates, revision)
     if rate is None:
-        what = "of this model" if revision is not None else "without an encoder"
-        return Duration(None, f"unknown: no ReindexJob {what} has finished, and only finished ones are measured")
+        return Duration(None, unmeasured(revision))
     seconds = rounded_up(settle + documents / rate.slowest)
-    basis = (
-        f"measured on {_jobs(rate.jobs)} {_of(rate, revision)}, slowest {_figure(rate.slowest)}/s from its first "
-        f"worker to the switch; {math.ceil(settle)} s for the gateways are in it, waiting for other rebuilds is not"
-    )
+    basis = f"{measured_on(rate, revision, settle)} are in it, waiting for other rebuilds is not"
     return Duration(seconds, basis)
+
+
+def unmeasured(revision: str | None) -> str:
+    """Why there is no time."""
+    what = "of this model" if revision is not None else "without an encoder"
+    return f"unknown: no ReindexJob {what} has finished, and only finished ones are measured"
+
+
+def measured_on(rate: MeasuredRate, revision: str | None, settle: float) -> str:
+    """What a time rests on, up to the wait for every gateway (`settle`, seconds)."""
+    return (
+        f"measured on {_jobs(rate.jobs)} {_of(rate, revision)}, slowest {_figure(rate.slowest)}/s from its first "
+        f"worker to the switch; {math.ceil(settle)} s for the gateways"
+    )
 
 
 def cost_of_rebuild(

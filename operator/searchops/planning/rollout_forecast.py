@@ -1,8 +1,8 @@
 """What rolling a candidate out would take: `status.plan` of a model, foreseen once it is built, before anyone approves.
 
 The figures rest on finished ReindexJobs and on the estimated numbers of points; a figure that nobody measured is None
-with a reason. They are told anew only when what they rest on has moved, so that a model that waits is not written at
-every pass, and stay as foreseen while the waves run.
+with a reason. A plan is told anew only when what it rests on has moved, so that a model that waits is not written at
+every pass, and stays as foreseen while the waves run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from searchops.api.meta import parse_duration
 from searchops.api.v1alpha1.embedding_model_status import RolloutPlanStatus, WaveForecast
 from searchops.planning.quotas import BYTES_A_DIMENSION, MEGABYTE, moved
-from searchops.planning.rebuild_rates import best_rate, cost_of_rebuild, duration_of, rounded_up
+from searchops.planning.rebuild_rates import best_rate, cost_of_rebuild, measured_on, rounded_up, unmeasured
 from searchops.planning.waves import is_reached
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from searchops.planning.model_facts import ModelFacts, TenantFact
     from searchops.planning.rebuild_rates import Cost
 
-SAME_SPACE = "the vectors are those of the active revision: tenants switch at once, and nothing is embedded"
+AT_ONCE = "tenants switch at once, and nothing is embedded: their vectors are there"
 NOTHING = "no tenant is to be moved"
 
 
@@ -35,12 +35,14 @@ class Load:
 
     Attributes:
         tenants: how many.
-        documents: of all, each counted once.
-        largest: documents of the largest tenant.
-        points: documents of all, on all replicas.
+        embedded: how many of them are embedded before they switch.
+        documents: of those, each counted once.
+        largest: documents of the largest of those.
+        points: documents of those, on all replicas.
     """
 
     tenants: int
+    embedded: int
     documents: int
     largest: int
     points: int
@@ -57,12 +59,13 @@ def foresee(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStat
     if status.wave is not None:
         return before
     plan = _plan(model, facts, candidate)
-    return before if before is not None and _tells_the_same(before, plan) else plan
+    edited = model.status.observed_generation != model.metadata.generation
+    return before if before is not None and not edited and _tells_the_same(before, plan) else plan
 
 
 def what_going_back_takes(model: EmbeddingModel, facts: ModelFacts, revision: RevisionStatus | None) -> str:
     """What embedding every tenant once more would take, in words; empty where there is nothing to embed."""
-    load = _load(tenant for tenant in facts.tenants if not tenant.held)
+    load = _load((tenant for tenant in facts.tenants if not tenant.held), None)
     if load.documents == 0:
         return ""
     name = revision.revision if revision is not None else None
@@ -76,26 +79,45 @@ def what_going_back_takes(model: EmbeddingModel, facts: ModelFacts, revision: Re
     return f"{words}, about {seconds} s with {_at_once(model, facts)} rebuilds at one time{gpu}"
 
 
-def _load(tenants: Iterable[TenantFact]) -> Load:
-    """In one loop: a model's pass comes here at every change of any of its tenants."""
-    count = documents = largest = points = 0
+def _load(tenants: Iterable[TenantFact], candidate: RevisionStatus | None) -> Load:
+    """In one loop: a model's pass comes here at every change of any of its tenants.
+
+    Args:
+        tenants: that are moved.
+        candidate: what they are moved to; None where every one is embedded.
+    """
+    count = embedded = documents = largest = points = 0
     for tenant in tenants:
         count += 1
+        if candidate is not None and _switches_at_once(tenant, candidate):
+            continue
+        embedded += 1
         documents += tenant.documents
         largest = max(largest, tenant.documents)
         points += tenant.documents * tenant.replicas
-    return Load(count, documents, largest, points)
+    return Load(count, embedded, documents, largest, points)
+
+
+def _switches_at_once(tenant: TenantFact, candidate: RevisionStatus) -> bool:
+    """Whether nothing is embedded: the space stays, it is there already, or its previous side lacks nothing of it.
+
+    A previous side that is not counted yet is taken for one that has to be filled: figures are what it takes at most.
+    """
+    if candidate.space_change == "Same" or tenant.bound == candidate.revision:
+        return True
+    return tenant.previous == candidate.revision and tenant.previous_lacking == 0
 
 
 def _plan(model: EmbeddingModel, facts: ModelFacts, candidate: RevisionStatus) -> RolloutPlanStatus:
-    groups = [_load(group) for group in _by_wave(model, facts.tenants)]
-    same = candidate.space_change == "Same"
-    tenants = sum(group.tenants for group in groups)
-    documents = 0 if same else sum(group.documents for group in groups)
-    points = 0 if same else sum(group.points for group in groups)
-    waves = _waves(model, facts, candidate, groups, same=same)
+    groups = [_load(group, candidate) for group in _by_wave(model, facts.tenants)]
+    tenants, embedded = (
+        sum(values) for values in zip(*((item.tenants, item.embedded) for item in groups), strict=True)
+    )
+    documents = sum(group.documents for group in groups)
+    waves = _waves(model, facts, candidate, groups)
     cost = _cost(model, facts, documents, candidate.revision)
-    still = SAME_SPACE if same else NOTHING if not tenants else ""
+    still = "" if embedded else AT_ONCE if tenants else NOTHING
+    points = sum(group.points for group in groups)
     return RolloutPlanStatus(
         revision=candidate.revision,
         space_change=candidate.space_change or "Incompatible",
@@ -131,18 +153,17 @@ def _by_wave(model: EmbeddingModel, tenants: Sequence[TenantFact]) -> list[list[
 
 
 def _waves(
-    model: EmbeddingModel, facts: ModelFacts, candidate: RevisionStatus, groups: Sequence[Load], *, same: bool
+    model: EmbeddingModel, facts: ModelFacts, candidate: RevisionStatus, groups: Sequence[Load]
 ) -> tuple[WaveForecast, ...]:
     """Each wave with the moment of its end; a wave's soak is over before the next one begins."""
     found: list[WaveForecast] = []
     finish: int | None = 0
     for wave, group in zip(model.spec.rollout.waves, groups, strict=True):
-        took = 0 if same or not group.tenants else _seconds(model, facts, group, candidate.revision)
+        took = _seconds(model, facts, group, candidate.revision)
         finish = None if finish is None or took is None else finish + took
-        documents = 0 if same else group.documents
         found.append(
             WaveForecast(
-                name=wave.name, tenants=group.tenants, documents=documents, seconds=took, finish_seconds=finish
+                name=wave.name, tenants=group.tenants, documents=group.documents, seconds=took, finish_seconds=finish
             )
         )
         soak = math.ceil(parse_duration(wave.soak).total_seconds()) if wave.soak is not None else 0
@@ -156,10 +177,12 @@ def _seconds(model: EmbeddingModel, facts: ModelFacts, load: Load, revision: str
     Whoever is free takes the next: such a schedule ends by ``sum/k + longest·(1 − 1/k)`` whatever the order is
     (R. L. Graham, Bounds on multiprocessing timing anomalies, 1969).
     """
+    if not load.embedded:
+        return 0
     rate = best_rate(facts.rates, revision)
     if rate is None:
         return None
-    total = load.tenants * facts.settle_seconds + load.documents / rate.slowest
+    total = load.embedded * facts.settle_seconds + load.documents / rate.slowest
     longest = facts.settle_seconds + load.largest / rate.slowest
     at_once = _at_once(model, facts)
     return rounded_up(total / at_once + longest * (1 - 1 / at_once))
@@ -170,12 +193,12 @@ def _at_once(model: EmbeddingModel, facts: ModelFacts) -> int:
 
 
 def _seconds_basis(model: EmbeddingModel, facts: ModelFacts, candidate: RevisionStatus) -> str:
-    rested = duration_of(0, facts.rates, candidate.revision, facts.settle_seconds).basis
-    if best_rate(facts.rates, candidate.revision) is None:
-        return rested
+    rate = best_rate(facts.rates, candidate.revision)
+    if rate is None:
+        return unmeasured(candidate.revision)
     return (
-        f"{rested}; at most {_at_once(model, facts)} at one time, soaks are in it, waiting for approval and for other "
-        "models' rebuilds is not"
+        f"{measured_on(rate, candidate.revision, facts.settle_seconds)} and every soak are in it, at most "
+        f"{_at_once(model, facts)} at one time; waiting for approval and for other models' rebuilds is not"
     )
 
 
@@ -188,6 +211,7 @@ def _tells_the_same(before: RolloutPlanStatus, plan: RolloutPlanStatus) -> bool:
     """Whether nothing to decide by has moved: how many each wave begins, 1 % of the documents, what is known."""
     if [(wave.name, wave.tenants) for wave in before.waves] != [(wave.name, wave.tenants) for wave in plan.waves]:
         return False
-    known = [(item.seconds is None, item.gpu_seconds is None, item.cost is None) for item in (before, plan)]
-    kind = before.space_change == plan.space_change
-    return kind and known[0] == known[1] and not moved(before.documents, plan.documents)
+    known = [
+        (item.seconds is None, item.gpu_seconds is None, item.cost_basis, item.space_change) for item in (before, plan)
+    ]
+    return known[0] == known[1] and not moved(before.documents, plan.documents)

@@ -92,7 +92,7 @@ def test_the_plan_of_a_rollout_for_people() -> None:
     assert rollout_lines(MODEL) == [
         "candidate  shop-encoder-r4-0c77d1e9",
         "rollout    wave ten is under way; this is what was foreseen before the first",
-        "vectors    change: every tenant is embedded anew before it switches",
+        "vectors    change: a tenant that lacks them is embedded before it switches",
         "tenants    10410",
         "documents  18231000 (estimated)",
         "wave       canary: 12 tenants, 31000 documents, at most 120 s, about 2 min; ends 120 s, about 2 min after the "

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 R1 = promoted("a", 1)
 R2 = built("b", 2)
 RATES = (MeasuredRate(R1.revision, jobs=3, slowest=100.0, gpu_jobs=3, dearest=0.01),)
-WAVES = [
+WAVES: list[dict[str, Any]] = [
     {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "soak": "10m"},
     {"name": "half", "percent": 50, "soak": "1h"},
     {"name": "all", "percent": 100},
@@ -46,7 +46,7 @@ HIGH = [name for name in (f"t{n}" for n in range(40)) if position("shops", name)
 
 
 def waiting(**update: Any) -> EmbeddingModel:
-    status = EmbeddingModelStatus(active=R1, candidate=R2, next_number=3, phase="Gating")
+    status = EmbeddingModelStatus(active=R1, candidate=R2, next_number=3, phase="Gating", observed_generation=7)
     rollout = {"waves": WAVES, "maxConcurrentReindexes": 2, "approval": "BeforeFirstWave"}
     return make_model("b", status.model_copy(update=update), rollout=rollout)
 
@@ -103,6 +103,7 @@ def test_every_wave_has_its_tenants_documents_and_end() -> None:
     assert "another revision of the model" in plan.seconds_basis
     assert "at most 2 at one time" in plan.seconds_basis
     assert "waiting for approval" in plan.seconds_basis
+    assert "other rebuilds" not in plan.seconds_basis, "this model's own take turns, and their turns are in it"
 
 
 def test_the_fleets_own_limit_bounds_the_models() -> None:
@@ -130,6 +131,39 @@ def test_the_same_space_embeds_nothing_and_only_its_soaks_take_time() -> None:
     assert [item.finish_seconds for item in plan.waves] == [0, 600, 4200]
     assert "tenants switch at once" in plan.seconds_basis
     assert plan.cost is None
+
+
+def test_a_tenant_that_has_the_vectors_already_is_not_embedded() -> None:
+    """A revert inside the window: previous sides that lack nothing, and tenants that had switched before."""
+    there = [replace(item, previous=R2.revision, previous_lacking=0) for item in fleet()[:2]]
+    bound = replace(fleet()[2], bound=R2.revision)
+    behind = replace(fleet()[3], previous=R2.revision, previous_lacking=4)
+    uncounted = replace(fleet()[4], previous=R2.revision)
+    plan = foreseen(waiting(), tenants=(*there, bound, behind, uncounted))
+    assert (plan.tenants, plan.documents, plan.extra_megabytes) == (5, 4000, 7)
+    assert [(item.tenants, item.documents, item.seconds) for item in plan.waves] == [
+        (1, 0, 0),
+        (2, 0, 0),
+        (2, 4000, 75),
+    ]
+    whole = tuple(replace(item, previous=R2.revision, previous_lacking=0) for item in fleet())
+    plan = foreseen(waiting(), tenants=whole, rates=())
+    assert (plan.tenants, plan.documents, plan.gpu_seconds, plan.extra_megabytes) == (5, 0, 0, 0)
+    assert [item.finish_seconds for item in plan.waves] == [0, 600, 4200]
+    assert plan.seconds_basis == "tenants switch at once, and nothing is embedded: their vectors are there"
+
+
+def test_an_edited_spec_is_foreseen_anew_also_where_the_tenants_are_the_same() -> None:
+    before = foreseen(waiting())
+    canary: dict[str, Any] = {**WAVES[0], "soak": "24h"}
+    rollout = {"waves": [canary, *WAVES[1:]], "maxConcurrentReindexes": 1}
+    status = EmbeddingModelStatus(active=R1, candidate=R2, next_number=3, plan=before, observed_generation=6)
+    edited = make_model("b", status, rollout=rollout)
+    plan = foreseen(edited)
+    assert [item.finish_seconds for item in plan.waves] == [40, 40 + 86_400 + 160, 40 + 86_400 + 160 + 3600 + 100]
+    assert "at most 1 at one time" in plan.seconds_basis
+    seen = make_model("b", status.model_copy(update={"observed_generation": 7, "plan": plan}), rollout=rollout)
+    assert foreseen(seen, rates=(replace(RATES[0], slowest=400.0),)) == plan
 
 
 def test_without_tenants_nothing_is_moved() -> None:
