@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -12,16 +13,22 @@ import yaml
 
 from searchops.api.v1alpha1 import ReindexJob
 from searchops.api.v1alpha1.embedding_model import ModelReason, Rollout
-from searchops.api.v1alpha1.embedding_model_status import Phase
+from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, Phase, ServersStatus, ServerTrouble
 from searchops.api.v1alpha1.reindex_job import JobPhase, ReindexReason
 from searchops.api.v1alpha1.search_tenant import TenantReason
 from searchops.planning.names import APPROVE_ANNOTATION, PAUSE_ANNOTATION, RETRY_ANNOTATION, ROLLBACK_ANNOTATION
 from searchops.planning.reindex_request import approval_word
+from searchops.planning.rollout import plan_model
+from searchops.planning.server_troubles import MAX_RELOADS
 from searchops_sandbox.binaries import ensure_binaries
+from unit.planning import rollout_cases as case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
+    from searchops.planning.model_facts import ModelFacts
 
     Helm = Callable[..., str]
 
@@ -47,6 +54,13 @@ DEGRADED_MODEL = {
     ModelReason.ROLLED_BACK,
     ModelReason.SOURCE_NOT_ALLOWED,
     ModelReason.STATE_UNKNOWN,
+    ModelReason.VERIFY_FAILED,
+}
+#: In a stage's own condition: waited for until the condition Progressing says that the operator has given up.
+TRIED_AGAIN = {
+    ModelReason.BUILD_FAILED,
+    ModelReason.GATE_INVALID,
+    ModelReason.LOAD_FAILED,
     ModelReason.VERIFY_FAILED,
 }
 SUSPENDED_MODEL = {
@@ -202,7 +216,7 @@ def job(phase: str | None, *conditions: Json, seen: int = 3, spec: Json | None =
 
 
 def stage(progressing: Json, phase: str, **status: Any) -> Json:
-    """A rollout under way, as the operator writes it: Ready says that it is on its way, Progressing how far."""
+    """A rollout under way: Ready says that it is on its way, Progressing how far."""
     return model(condition("Ready", "False", "Progressing", "on its way"), progressing, phase=phase, **status)
 
 
@@ -211,7 +225,7 @@ PHASES: dict[str, tuple[Json, str]] = {
     "Pending": (model(condition("Ready", "False", "Waiting"), phase="Pending", candidate=None), "Progressing"),
     "Building": (stage(condition("Progressing", "True", "Building"), "Building"), "Progressing"),
     "Loading": (stage(condition("Progressing", "True", "Loading"), "Loading"), "Progressing"),
-    "Verifying": (stage(condition("Progressing", "True", "Verified"), "Verifying"), "Progressing"),
+    "Verifying": (stage(condition("Progressing", "Unknown", "ArtifactsUnreadable"), "Verifying"), "Progressing"),
     "Gating": (stage(condition("Progressing", "True", "Gating"), "Gating"), "Progressing"),
     "AwaitingApproval": (
         stage(condition("Progressing", "False", "AwaitingApproval"), "AwaitingApproval"),
@@ -251,9 +265,92 @@ def test_every_reason_of_a_model(argocd: ArgoCd, kind: str) -> None:
     seen = argocd.health([model(*on_its_way, condition(kind, "False", reason)) for reason in reasons])
     for reason, (status, message) in zip(reasons, seen, strict=True):
         wanted = "Degraded" if reason in DEGRADED_MODEL else "Suspended" if reason in SUSPENDED_MODEL else "Progressing"
+        if kind == "ServersInSync" and reason in TRIED_AGAIN:
+            wanted = "Progressing"
         assert status == wanted, reason
         if wanted != "Progressing":
             assert message == f"{reason}: said so"
+
+
+def as_planned(model_of: EmbeddingModel, facts: ModelFacts) -> Json:
+    """The object with the status that the planner writes for it, as the API server gives it."""
+    plan = plan_model(model_of, facts, case.NOW)
+    assert plan.status is not None
+    return {
+        "apiVersion": "searchops.dev/v1alpha1",
+        "kind": "EmbeddingModel",
+        "metadata": {"name": "shop", "generation": 7},
+        "spec": model_of.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "status": plan.status.to_wire(),
+    }
+
+
+def with_trouble(reason: str, *, attempts: int = 0, reloads: int = 0) -> EmbeddingModel:
+    """A candidate that one canary server does not serve."""
+    trouble = ServerTrouble(
+        server="c1",
+        revision=case.built("b", 2).revision,
+        reason=reason,
+        message="seen before",
+        since=case.at(minutes=-9),
+        attempts=attempts,
+        reloads=reloads,
+    )
+    return case.make_model("b", case.gating(servers=ServersStatus(total=3, in_sync=2, failing=(trouble,))))
+
+
+def unserved(gating: EmbeddingModel, outcome: str | None) -> ModelFacts:
+    """Facts in which the canary server lacks the candidate, or answers an inference with this outcome."""
+    names = [case.promoted().revision, *([case.built("b", 2).revision] if outcome is not None else [])]
+    canary = case.pool("canary", case.server("c1", *names))
+    if outcome is not None:
+        canary = replace(canary, inference={**canary.inference, ("c1", names[-1]): outcome})
+    return case.facts_of(gating, canary=canary)
+
+
+def test_what_the_operator_tries_again_by_itself_is_waited_for_until_it_gives_up(argocd: ArgoCd) -> None:
+    gating, building = case.make_model("b", case.gating()), case.make_model(status=case.building())
+    facts, third = case.facts_of(building), case.make_model(status=case.building(candidate=case.chosen(attempt=3)))
+    last = case.facts_of(third)
+    judging, judging_facts = case.make_model("b", case.gating()), case.facts_of(case.make_model("b", case.gating()))
+    timed_out, wrong = "inference fails: timed out", "cosine 0.31"
+    rows = [
+        (as_planned(gating, unserved(gating, timed_out)), "Progressing"),
+        (as_planned(gating, unserved(gating, wrong)), "Progressing"),
+        (as_planned(spent := with_trouble("WrongVectors", reloads=MAX_RELOADS), unserved(spent, wrong)), "Degraded"),
+        (as_planned(gating, unserved(gating, None)), "Progressing"),
+        (as_planned(spent := with_trouble("NotLoaded", attempts=2), unserved(spent, None)), "Degraded"),
+        (as_planned(building, replace(facts, build=case.job(facts.build, complete=True))), "Progressing"),
+        (as_planned(third, replace(last, build=case.job(last.build, complete=True))), "Degraded"),
+        (as_planned(judging, replace(judging_facts, gate=case.job(judging_facts.gate, complete=True))), "Progressing"),
+        (as_planned(gating, case.facts_of(gating, canary=None)), "Degraded"),
+    ]
+    seen = argocd.health([document for document, _ in rows])
+    assert [(number, status) for number, (status, _) in enumerate(seen)] == [
+        (number, wanted) for number, (_, wanted) in enumerate(rows)
+    ], seen
+    assert seen[2][1].startswith("VerifyFailed: servers were tried in vain")
+    assert seen[4][1].startswith("LoadFailed: servers were tried in vain")
+
+
+def test_a_held_tenant_cannot_stand_in_for_one_that_is_not_bound(argocd: ArgoCd) -> None:
+    active = case.promoted()
+    settled = case.make_model("a", EmbeddingModelStatus(active=active, next_number=2))
+    held = tuple(case.tenant(f"held{n}", active, held=True) for n in range(2))
+    unbound = tuple(case.tenant(f"free{n}") for n in range(2))
+    bound = tuple(case.tenant(f"free{n}", active) for n in range(2))
+    rows = [as_planned(settled, case.facts_of(settled, tenants=tenants)) for tenants in (held + unbound, held + bound)]
+    waited, whole = argocd.health(rows)
+    assert waited[0] == "Progressing"
+    assert waited[1].startswith("0 of 2 tenants are bound")
+    assert whole[0] == "Healthy"
+
+
+def test_a_model_whose_pool_is_gone_is_degraded_also_while_nothing_is_rolled_out(argocd: ArgoCd) -> None:
+    settled = case.make_model("a", EmbeddingModelStatus(active=case.promoted(), next_number=2))
+    gone = as_planned(settled, case.facts_of(settled, serving=None, canary=None))
+    ((status, message),) = argocd.health([gone])
+    assert (status, message.startswith("PoolNotFound: ")) == ("Degraded", True)
 
 
 def test_a_worse_condition_wins_and_what_speaks_of_no_rollout_is_passed_over(argocd: ArgoCd) -> None:
@@ -373,7 +470,7 @@ def test_a_verified_job_is_approved_by_the_word_that_the_operator_wants(argocd: 
     assert argocd.changes(failed, "retry")[-1].startswith(f"> {RETRY_ANNOTATION}: 20")
 
 
-def test_changes_of_status_alone_refresh_no_application(argocd: ArgoCd) -> None:
+def test_argo_cd_is_told_to_pass_over_changes_of_status(argocd: ArgoCd) -> None:
     for kind in ("EmbeddingModel", "SearchTenant", "ReindexJob"):
         ignored = argocd.config["data"][f"resource.customizations.ignoreResourceUpdates.searchops.dev_{kind}"]
         assert "/status" in yaml.safe_load(ignored)["jsonPointers"]

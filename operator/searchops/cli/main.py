@@ -185,7 +185,7 @@ def _model_table(models: list[dict[str, Any]]) -> Table:
             (own.get("candidate") or {}).get("revision", "-"),
             (own.get("wave") or {}).get("name", "-"),
             (own.get("verdict") or {}).get("outcome", "-"),
-            f"{fleet.get('bound', 0)}/{fleet.get('total', 0)}",
+            f"{fleet.get('bound', 0)}/{fleet.get('total', 0) - fleet.get('held', 0)}",
         )
     return table
 

@@ -169,9 +169,14 @@ def _stale(tenants: Sequence[TenantFact]) -> str:
 
 
 def fleet_status(status: EmbeddingModelStatus, facts: ModelFacts) -> FleetStatus:
-    """Counters over the tenants that name the model; bound means bound to what is being rolled out or active."""
+    """Counters over the tenants that name the model.
+
+    Bound means bound to what is being rolled out or active. Held tenants are no part of it: a model is waited for until
+    every other one is bound, and one that is held cannot stand in for one that is not.
+    """
     target = status.candidate if status.wave is not None and status.candidate is not None else status.active
-    bound = sum(1 for tenant in facts.tenants if target is not None and tenant.bound == target.revision)
+    free = (tenant for tenant in facts.tenants if not tenant.held)
+    bound = sum(1 for tenant in free if target is not None and tenant.bound == target.revision)
     return FleetStatus(
         total=len(facts.tenants),
         bound=bound,

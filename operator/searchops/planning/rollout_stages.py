@@ -25,6 +25,7 @@ from searchops.planning.rollout_choice import gate_passed, with_attempt
 from searchops.planning.rollout_orders import build_order, change_kind, evidence_uri, gate_order
 from searchops.planning.rollout_report import verdict_text
 from searchops.planning.rollout_waves import run_waves
+from searchops.planning.server_troubles import MAX_RELOADS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,11 @@ def advance(
             f"spec.serving: pool {model.spec.serving.canary_pool or model.spec.serving.pool!r} is not registered; "
             "create a Secret labelled searchops.dev/pool in the operator's namespace"
         )
-        return Stage(status, (*findings, no("Loaded", ModelReason.POOL_NOT_FOUND, message)), (), 30.0)
+        unregistered = (
+            no("Loaded", ModelReason.POOL_NOT_FOUND, message),
+            no("Progressing", ModelReason.POOL_NOT_FOUND, message),
+        )
+        return Stage(status, (*findings, *unregistered), (), 30.0)
     if not canary.serves(candidate.revision):
         return _waiting_for_servers(facts, status, findings, candidate.revision, canary)
     findings.append(yes("Loaded", ModelReason.LOADED, f"every canary server serves {candidate.revision}"))
@@ -117,15 +122,17 @@ def _waiting_for_servers(
             unknown("Progressing", ModelReason.ARTIFACTS_UNREADABLE, message),
         )
         return Stage(status.model_copy(update={"phase": "Verifying"}), (*findings, *said), (), STORE_POLL_SECONDS)
-    gives_up = any(
-        trouble.revision == revision and trouble.reason == "NotLoaded" and trouble.attempts >= MAX_ATTEMPTS
-        for trouble in sync.troubles
-    )
-    not_loaded = ModelReason.LOAD_FAILED if gives_up else ModelReason.LOADING
+    troubles = [trouble for trouble in sync.troubles if trouble.revision == revision]
+    unloadable = any(trouble.reason == "NotLoaded" and trouble.attempts >= MAX_ATTEMPTS for trouble in troubles)
+    unmendable = any(trouble.reason == "WrongVectors" and trouble.reloads >= MAX_RELOADS for trouble in troubles)
+    not_loaded = ModelReason.LOAD_FAILED if unloadable else ModelReason.LOADING
     kind, reason = ("Verified", ModelReason.VERIFY_FAILED) if loaded else ("Loaded", not_loaded)
     phase = "Verifying" if loaded else "Loading"
     finding = no(kind, reason, f"waiting for every server: {missing}")
-    progressing = yes("Progressing", reason, f"waiting for servers to serve {revision}")
+    if unmendable if loaded else unloadable:
+        progressing = no("Progressing", reason, f"servers were tried in vain, and a person is needed: {missing}")
+    else:
+        progressing = yes("Progressing", reason, f"waiting for servers to serve {revision}")
     waiting = status.model_copy(update={"phase": phase})
     return Stage(waiting, (*findings, finding, progressing), (), POOL_POLL_SECONDS)
 

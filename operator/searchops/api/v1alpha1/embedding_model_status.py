@@ -98,7 +98,15 @@ class WaveStatus(ApiModel):
 
 
 class FleetStatus(ApiModel):
-    """Counters over the tenants that name the model."""
+    """Counters over the tenants that name the model.
+
+    Attributes:
+        total: all of them.
+        bound: of those that are not held: bound to what is being rolled out or active.
+        rebuilding: that have a rebuild under way or before them.
+        reverted: whose rebuild failed.
+        held: paused or pinned to a revision.
+    """
 
     total: Annotated[int, Field(ge=0)] = 0
     bound: Annotated[int, Field(ge=0)] = 0
@@ -170,7 +178,7 @@ class WaveForecast(ApiModel):
 
     Attributes:
         tenants: that it begins: those that no earlier wave has reached, without held ones.
-        documents: that it embeds (estimated); 0 where the vectors stay.
+        documents: that it embeds (estimated): none of tenants whose vectors are there.
         seconds: at most, for its rebuilds; absent where no rate was measured.
         finish_seconds: from the start of the first wave to the end of this one, its own soak not in it.
     """
@@ -185,11 +193,13 @@ class WaveForecast(ApiModel):
 class RolloutPlanStatus(ApiModel):
     """What rolling the candidate out would take: foreseen once it is built, and kept as foreseen while waves run.
 
-    Figures have two digits, rounded up. One that was never measured is absent, and its basis says why.
+    A wave's seconds, GPU seconds and megabytes have two digits, rounded up. What was never measured is absent, and its
+    basis says why.
 
     Attributes:
         revision: the candidate.
-        space_change: Same: tenants switch at once. Incompatible: each is embedded anew first.
+        space_change: Same: every tenant switches at once. Incompatible: each is embedded first, but for those that have
+            this revision's vectors already.
         tenants: that are moved, without held ones.
         documents: that are embedded (estimated).
         waves: in their order.

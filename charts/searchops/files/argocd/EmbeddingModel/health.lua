@@ -1,22 +1,13 @@
 -- What Argo CD is told of an EmbeddingModel. Reasons: docs/conditions.md. A reason that is not listed is Progressing.
--- Argo CD gives a script neither the string nor the math library.
 local degraded = {
   AccuracyFailed = true, BadCheckpoint = true, BreakerOpen = true, BuildFailed = true, DigestMismatch = true,
   GateInvalid = true, InvalidSpec = true, LoadFailed = true, PodTemplateNotAllowed = true, PodTemplateNotFound = true,
   PoolNotFound = true, Regressed = true, Rejected = true, RolledBack = true, SourceNotAllowed = true,
   StateUnknown = true, VerifyFailed = true,
 }
+-- Of a stage's own condition: the operator tries again by itself for as long as Progressing does not say that it gave up.
+local retried = { BuildFailed = true, GateInvalid = true, LoadFailed = true, VerifyFailed = true }
 local suspended = { AwaitingApproval = true, DryRun = true, Inconclusive = true, Paused = true }
-
-local function health(status, message)
-  return { status = status, message = message }
-end
-
-local status = obj.status or {}
-local seen = status.observedGeneration or 0
-if seen ~= (obj.metadata.generation or seen) or status.conditions == nil then
-  return health("Progressing", "waiting for the operator: it has acted on generation " .. seen)
-end
 
 local found = {}
 for _, condition in ipairs(status.conditions) do
@@ -25,6 +16,10 @@ end
 local ready = found.Ready
 if ready == nil then
   return health("Progressing", "waiting for the operator to say whether the model is ready")
+end
+local servers = found.ServersInSync
+if servers ~= nil and servers.status == "False" and servers.reason == "PoolNotFound" then
+  return health("Degraded", "PoolNotFound: " .. (servers.message or ""))
 end
 if ready.status == "True" then
   local tenants = status.tenants or {}
@@ -37,6 +32,7 @@ if ready.status == "True" then
 end
 
 -- Ready and Progressing speak of the rollout as a whole; what they leave open, a stage's own condition says.
+local going = found.Progressing == nil or found.Progressing.status ~= "False"
 local order = { ready }
 if found.Progressing ~= nil then
   table.insert(order, found.Progressing)
@@ -46,10 +42,12 @@ for _, condition in ipairs(status.conditions) do
 end
 for _, class in ipairs({ { "Degraded", degraded }, { "Suspended", suspended } }) do
   for _, condition in ipairs(order) do
-    if condition.status == "False" and class[2][condition.reason] then
+    local whole = condition.type == "Ready" or condition.type == "Progressing"
+    local again = going and not whole and retried[condition.reason]
+    if condition.status == "False" and class[2][condition.reason] and not again then
       return health(class[1], condition.reason .. ": " .. (condition.message or ""))
     end
   end
 end
-local going = found.Progressing or ready
-return health("Progressing", (going.reason or "") .. ": " .. (going.message or ""))
+local last = found.Progressing or ready
+return health("Progressing", (last.reason or "") .. ": " .. (last.message or ""))

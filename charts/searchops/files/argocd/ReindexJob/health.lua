@@ -1,12 +1,6 @@
 -- What Argo CD is told of a ReindexJob: Healthy once its tenant was seen on the new side, Degraded where it ended without.
-local function health(status, message)
-  return { status = status, message = message }
-end
-
-local status = obj.status or {}
-local seen = status.observedGeneration or 0
-if seen ~= (obj.metadata.generation or seen) or status.phase == nil then
-  return health("Progressing", "waiting for the operator: it has acted on generation " .. seen)
+if status.phase == nil then
+  return health("Progressing", "waiting for the operator to say how far the job is")
 end
 
 local refused = {
@@ -14,7 +8,7 @@ local refused = {
   SourceNotAllowed = true, TenantNotFound = true,
 }
 local said, suspended, wrong = status.phase, nil, nil
-for _, condition in ipairs(status.conditions or {}) do
+for _, condition in ipairs(status.conditions) do
   if condition.status == "False" then
     local line = condition.reason .. ": " .. (condition.message or "")
     if condition.type == "Ready" then

@@ -7,16 +7,6 @@ local degraded = {
   SecretConflict = true,
 }
 
-local function health(status, message)
-  return { status = status, message = message }
-end
-
-local status = obj.status or {}
-local seen = status.observedGeneration or 0
-if seen ~= (obj.metadata.generation or seen) or status.conditions == nil then
-  return health("Progressing", "waiting for the operator: it has acted on generation " .. seen)
-end
-
 local ready = nil
 for _, condition in ipairs(status.conditions) do
   if condition.type == "Ready" then
