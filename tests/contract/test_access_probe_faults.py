@@ -28,7 +28,7 @@ from searchops.planning.names import ACCESS_SECRET_TYPE, CELL_ANNOTATION
 from searchops.runtime.cache import ObjectCache
 from searchops.runtime.errors import Transient
 from searchops.runtime.key import Key
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 from searchops_sandbox.qdrant.cell import QdrantCell
 from unit.controllers.fakes_faults import Faults
 

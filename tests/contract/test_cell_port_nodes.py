@@ -16,7 +16,7 @@ from searchops.adapters.qdrant import MARKER, QdrantCells
 from searchops.api.observed import CellIdentity, CellLoad, CellRegistration, CollectionDesign, StrictMode
 from searchops.runtime.dependency import BreakerState, Dependencies, Limits
 from searchops.runtime.errors import Transient
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 from searchops_sandbox.qdrant.cell import QdrantCell
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from searchops.adapters.triton import TritonServers
 from searchops.api.observed import PoolRegistration, ServerState
 from searchops.runtime.errors import Transient
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 from searchops_sandbox.tiny_checkpoint import HIDDEN, write_tiny_checkpoint
 from searchops_sandbox.triton import TritonServer
 from searchops_workers.digests import directory_digest

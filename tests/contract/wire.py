@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 
 How = Literal["reset-before", "reset-after", "error-before", "error-after", "half-after", "late-after"]
 """How a call fails: before it was passed on or after it took effect; reset, 503, half an answer, or none in time."""

@@ -26,7 +26,7 @@ from searchops.api.observed import CellRegistration, CollectionDesign, StrictMod
 from searchops.api.retrieval import AnalyserSettings, Binding, FieldRoles, RetrievalProfile, point_id
 from searchops.api.tasks import CellAddress, ReindexTask, SliceResult
 from searchops.planning.schema import LARGEST_BATCH, QUERY_LIMIT
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 from searchops_workers.gateway.bodies import Item
 from searchops_workers.gateway.callers import Caller
 from searchops_workers.gateway.cells import Cells

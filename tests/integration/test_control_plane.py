@@ -12,7 +12,8 @@ import pytest
 
 from searchops_sandbox.control_plane import ControlPlane
 from searchops_sandbox.kubernetes_api import ApiError, Connection, KubernetesApi
-from searchops_sandbox.processes import SandboxError, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import SandboxError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
-from searchops_sandbox.processes import ManagedProcess, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess
 from searchops_sandbox.triton_environment import cache_root
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from scale.hollow_cell import HollowCell
 from searchops_sandbox.control_plane import ControlPlane
 from searchops_sandbox.fleet import GROUP, UNPROMOTED, unpromoted_model
-from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess, SandboxError
 from searchops_sandbox.registration import NAMESPACE, CellEntry, register_cells_and_pools
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from searchops_sandbox.processes import ManagedProcess, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

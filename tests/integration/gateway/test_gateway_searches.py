@@ -8,7 +8,7 @@ import pytest
 
 from integration.gateway.gateway_parts import PRODUCTS, dense, gateway, made
 from searchops.api.retrieval import BINDING_KEY
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 from searchops_workers.gateway.settings import CellEndpoint
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from searchops_sandbox.binaries import CONTROL_PLANE, ensure_binaries
 from searchops_sandbox.certificates import Certificates, make_certificates
 from searchops_sandbox.cluster import Cluster, write_kubeconfig
 from searchops_sandbox.kubernetes_api import ApiError, Connection
-from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
-from searchops_sandbox.processes import ManagedProcess, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess
 from searchops_sandbox.triton_environment import TritonEnvironment, ensure_environment
 
 _READY_SECONDS = 60.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from searchops.telemetry.serving import serve
-from searchops_sandbox.processes import free_port
+from searchops_sandbox.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,8 @@ import aiohttp
 from searchops_sandbox.demo.buckets import REPOSITORY, Buckets
 from searchops_sandbox.demo.kept_engines import share_engines
 from searchops_sandbox.mounted_secret import MountedSecret
-from searchops_sandbox.processes import ManagedProcess, SandboxError, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess, SandboxError
 from searchops_sandbox.registration import NAMESPACE
 from searchops_sandbox.secrets_seen import SecretRecorder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from searchops_sandbox.processes import ManagedProcess, free_port
+from searchops_sandbox.ports import free_port
+from searchops_sandbox.processes import ManagedProcess
 from searchops_sandbox.qdrant.faults import without_room
 
 START_SECONDS = 180.0
