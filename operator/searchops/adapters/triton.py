@@ -51,14 +51,18 @@ class TritonServers:
         return tuple(await asyncio.gather(*(self._survey(url, grpc_url) for url, grpc_url in pairs)))
 
     async def _survey(self, url: str, grpc_url: str) -> ServerState:
+        client = self._client(grpc_url)
         try:
-            index = await self._client(grpc_url).get_model_repository_index(as_json=True, client_timeout=self._timeout)
+            index, server = await asyncio.gather(
+                client.get_model_repository_index(as_json=True, client_timeout=self._timeout),
+                client.get_server_metadata(as_json=True, client_timeout=self._timeout),
+            )
         except (InferenceServerException, OSError, TimeoutError) as error:
             return ServerState(url, grpc_url, False, _said(error))
         entries: list[dict[str, Any]] = index.get("models", [])
         models = {entry["name"]: entry.get("state", "") for entry in entries}
         reasons = {entry["name"]: entry.get("reason", "") for entry in entries if entry.get("reason")}
-        return ServerState(url, grpc_url, True, "", models, reasons)
+        return ServerState(url, grpc_url, True, "", models, reasons, str(server.get("version", "")))
 
     async def load(self, server: ServerState, model: str) -> None:
         """Ask for a load; a refusal is told by the next survey's reason, a time-out goes on in the server.

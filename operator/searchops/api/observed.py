@@ -406,6 +406,7 @@ class ServerState:
     error: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
 
     def ready(self, model: str) -> bool:
         """Whether the server says that it serves the model; inference proves it."""

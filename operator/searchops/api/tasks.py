@@ -137,12 +137,18 @@ class BuildResult(ApiModel):
 
 
 class Arm(ApiModel):
-    """One side of the comparison; without an encoder it is the lexical binding."""
+    """One side of the comparison; without an encoder it is the lexical binding.
+
+    Attributes:
+        recorded: URI of the evidence on the first holdout of the Job that judged this revision: the result lists kept
+            beside it are the side, and no server is asked.
+    """
 
     revision: str
     encoder: str | None = None
     space: str | None = None
     dimension: int | None = None
+    recorded: str | None = None
 
 
 class EarlierAttempt(ApiModel):

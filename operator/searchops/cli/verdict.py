@@ -63,7 +63,8 @@ def referred(name: str, status: Mapping[str, Any], revision: str | None) -> Refe
 
 def _known(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every verdict that a status refers to, the last one first."""
-    verdicts = [status["verdict"]] if status.get("verdict") else []
+    again = (status.get("reevaluation") or {}).get("verdict")
+    verdicts = [verdict for verdict in (status.get("verdict"), again) if verdict]
     verdicts += [
         {**item, "message": item.get("reason")} for item in reversed(status.get("rejected") or ()) if item is not None
     ]

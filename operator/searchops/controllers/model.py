@@ -177,6 +177,7 @@ def _kept(status: EmbeddingModelStatus) -> str:
         rejected=status.rejected,
         history=status.history,
         attempts=status.attempts,
+        reevaluation=status.reevaluation,
         next_number=status.next_number,
     )
     return json.dumps(kept.to_wire(), sort_keys=True)

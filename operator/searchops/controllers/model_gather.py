@@ -20,7 +20,7 @@ from searchops.planning.jobs import check_template
 from searchops.planning.names import is_revision_of, state_map_name
 from searchops.planning.rebuild_rates import NO_PRICES, GpuPrices
 from searchops.planning.rollout_choice import gate_digest, gate_passed
-from searchops.planning.rollout_orders import build_job_name, gate_job_name, result_uri
+from searchops.planning.rollout_orders import build_job_name, gate_job_name, reevaluation_job_name, result_uri
 from searchops.runtime.errors import Terminal, Transient, describe
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class ModelGatherer:
         jobs = await self._jobs(model)
         build, build_result = (None, None) if leaving else await self._build(model, jobs)
         gate, gate_result = (None, None) if leaving else await self._gate(model, jobs)
+        again, again_result = (None, None) if leaving else await self._reevaluation(model, jobs)
         template = self._ports.jobs.pod_template(spec.engine.worker.pod_template)
         return act.ModelFacts(
             artifacts=self._settings.artifacts,
@@ -109,6 +110,8 @@ class ModelGatherer:
             build_result=build_result,
             gate=gate,
             gate_result=gate_result,
+            reevaluation=again,
+            reevaluation_result=again_result,
             tenants=tenants,
             stored=None if leaving else await self._stored(model),
             source_allowed=self._settings.source_allowed(spec.source.uri),
@@ -201,8 +204,10 @@ class ModelGatherer:
         return ""
 
     async def _jobs(self, model: EmbeddingModel) -> tuple[JobState, ...]:
-        """The model's worker Jobs; a model without a candidate has none to wait for."""
-        if model.status.candidate is None and model.metadata.deletion_timestamp is None:
+        """The model's worker Jobs; one without a candidate, that is not evaluated again, has none to wait for."""
+        known = model.status.reevaluation
+        waits = model.status.candidate is not None or (known is not None and known.asked is not None)
+        if not waits and model.metadata.deletion_timestamp is None:
             return ()
         return await self._ports.jobs.owned(model.metadata.uid)
 
@@ -226,11 +231,27 @@ class ModelGatherer:
         if candidate is None or candidate.engine_key is None or gate_passed(model.status):
             return None, None
         name = gate_job_name(model, model.status, gate_digest(model.spec))
+        return await self._evaluation(model, name, candidate.revision, jobs)
+
+    async def _reevaluation(
+        self, model: EmbeddingModel, jobs: tuple[JobState, ...]
+    ) -> tuple[JobFacts | None, EvaluateResult | None]:
+        active, known = model.status.active, model.status.reevaluation
+        if model.status.candidate is not None or active is None or known is None or known.asked is None:
+            return None, None
+        if known.revision != active.revision:
+            return None, None
+        name = reevaluation_job_name(model, active, known.asked)
+        return await self._evaluation(model, name, active.revision, jobs)
+
+    async def _evaluation(
+        self, model: EmbeddingModel, name: str, revision: str, jobs: tuple[JobState, ...]
+    ) -> tuple[JobFacts, EvaluateResult | None]:
         template = model.spec.gate.worker.pod_template
         job = self._job(name, template, "evaluate", "spec.gate.worker.podTemplate", jobs)
         answer, unread = await self._answer(name)
         job = replace(job, unread=unread)
-        return job, answer if isinstance(answer, EvaluateResult) and answer.revision == candidate.revision else None
+        return job, answer if isinstance(answer, EvaluateResult) and answer.revision == revision else None
 
     def _job(self, name: str, template: str, kind: str, field: str, jobs: tuple[JobState, ...]) -> JobFacts:
         problem = check_template(template, self._ports.jobs.pod_template(template), kind, field)

@@ -97,6 +97,8 @@ class ModelFacts:
     build_result: BuildResult | None = None
     gate: JobFacts | None = None
     gate_result: EvaluateResult | None = None
+    reevaluation: JobFacts | None = None
+    reevaluation_result: EvaluateResult | None = None
     tenants: tuple[TenantFact, ...] = ()
     stored: EmbeddingModelStatus | None = None
     source_allowed: bool = True

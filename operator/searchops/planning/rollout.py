@@ -20,6 +20,7 @@ from searchops.planning.model_facts import (
     WriteState,
 )
 from searchops.planning.names import FINALIZER, ROLLBACK_ANNOTATION
+from searchops.planning.reevaluation import reevaluate
 from searchops.planning.rollout_choice import choose, is_paused, reject, restore
 from searchops.planning.rollout_deletion import plan_deletion
 from searchops.planning.rollout_report import report, settled, stamped
@@ -79,7 +80,7 @@ def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     if candidate is not None:
         status = watch_wave(model, facts, status, paused=is_paused(model))
     if candidate is None:
-        stage = Stage(status, settled(model, status), (), _next_retirement(status, now))
+        stage = _settled(model, facts, status, serving, now)
     elif model.metadata.annotations.get(ROLLBACK_ANNOTATION) == candidate.revision:
         taken = ("RolledBack", f"taken back by the annotation {ROLLBACK_ANNOTATION}", None)
         stage = _rejected(model, Stage(status, (), rejection=taken), now)
@@ -91,6 +92,20 @@ def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
         stage = advance(model, facts, status, serving, canary, now)
         stage = _rejected(model, stage, now)
     return _finish(model, facts, stage, serving, canary, tuple(actions), now)
+
+
+def _settled(
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, serving: PoolSync | None, now: datetime
+) -> Stage:
+    """Nothing is on its way: what is active is evaluated again when it is due, unless all is paused."""
+    said, wake = settled(model, status), _next_retirement(status, now)
+    if is_paused(model):
+        return Stage(status, said, (), wake)
+    stage = reevaluate(model, facts, status, serving, now)
+    told = {finding.type for finding in said if finding.type == "GatePassed"}
+    heard = (finding for finding in stage.findings if finding.type not in told or finding.status == "False")
+    requeue = stage.requeue if wake is None else _sooner(stage.requeue, wake)
+    return replace(stage, findings=(*said, *heard), requeue=requeue)
 
 
 def _rejected(model: EmbeddingModel, stage: Stage, now: datetime) -> Stage:

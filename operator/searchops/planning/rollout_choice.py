@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel, EmbeddingModelSpec
-    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, EvidenceReference
     from searchops.planning.model_facts import ModelAction, ModelFacts
 
 MAX_HISTORY = 30
@@ -43,6 +43,15 @@ class Desired:
     profile: str
     gate: str
     retry_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a revision is taken back: how it is remembered."""
+
+    outcome: str
+    reason: str
+    evidence: EvidenceReference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,8 @@ def desired_of(model: EmbeddingModel) -> Desired:
 
 def gate_digest(spec: EmbeddingModelSpec) -> str:
     """The rules a verdict was given under: another holdout, margin or profile is another question."""
-    gate = spec.gate.model_dump_json(by_alias=True, exclude={"worker", "mode", "on_inconclusive"})
+    apart = {"worker", "mode", "on_inconclusive", "reevaluate_every"}
+    gate = spec.gate.model_dump_json(by_alias=True, exclude=apart)
     return short_hash(gate, length=12)
 
 
@@ -108,6 +118,7 @@ def restore(status: EmbeddingModelStatus, stored: EmbeddingModelStatus) -> Embed
             "rejected": stored.rejected,
             "history": stored.history,
             "attempts": stored.attempts,
+            "reevaluation": stored.reevaluation,
             "next_number": stored.next_number,
         }
     )
@@ -119,7 +130,8 @@ def choose(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
         return None
     active, candidate = status.active, status.candidate
     if active is not None and model.metadata.annotations.get(ROLLBACK_ANNOTATION) == active.revision:
-        return _roll_back_active(model, facts, status, active, now)
+        asked = Refused("RolledBack", f"taken back after promotion by the annotation {ROLLBACK_ANNOTATION}")
+        return roll_back(model, facts, status, asked, now)
     desired = desired_of(model)
     if is_active(status, desired) or is_rejected(status.rejected, desired):
         return _supersede(facts, status, candidate, now) if candidate is not None else None
@@ -130,7 +142,8 @@ def choose(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
 
 def _dropped_jobs(facts: ModelFacts) -> tuple[DeleteJob, ...]:
     """Every Job of the model: the awaited ones, and those that still run for an earlier question."""
-    awaited = [job.state for job in (facts.build, facts.gate) if job is not None and job.state is not None]
+    jobs = (facts.build, facts.gate, facts.reevaluation)
+    awaited = [job.state for job in jobs if job is not None and job.state is not None]
     return tuple(DeleteJob(job.name, job.uid) for job in (*awaited, *facts.superseded))
 
 
@@ -144,7 +157,7 @@ def _supersede(facts: ModelFacts, status: EmbeddingModelStatus, candidate: Revis
 def _new_candidate(
     model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, desired: Desired, now: datetime
 ) -> Choice:
-    jobs = _dropped_jobs(facts) if status.candidate is not None else ()
+    jobs = _dropped_jobs(facts)
     before = without_candidate(status, now)
     warm = _warm(before.retiring, desired, now)
     if warm is not None:
@@ -277,19 +290,34 @@ def _refusal(
     )
 
 
-def _roll_back_active(
-    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, active: RevisionStatus, now: datetime
+def rollback_target(status: EmbeddingModelStatus, now: datetime) -> RevisionStatus | None:
+    """The revision that tenants would go back to; None is the lexical legs.
+
+    It is the newest warm one that was promoted before the active one: what was itself taken back, or never promoted,
+    is no place to go back to.
+    """
+    before = status.active.promoted_at if status.active is not None else None
+    warm = [
+        item
+        for item in status.retiring
+        if item.retire_after and parse_time(item.retire_after) > now and item.promoted_at
+    ]
+    earlier = [item for item in warm if before is None or parse_time(item.promoted_at or "") <= parse_time(before)]
+    return earlier[-1] if earlier else None
+
+
+def roll_back(
+    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, why: Refused, now: datetime
 ) -> Choice:
-    """Back to the newest warm revision, or to the lexical legs where none is left; tenants follow by the wave rule."""
+    """Back to what was active before, or to the lexical legs where that is gone; tenants follow by the wave rule."""
+    active = status.active
+    assert active is not None, "only what is active can be rolled back"  # noqa: S101 - caller's invariant
     before = without_candidate(status, now)
-    warm = [item for item in before.retiring if item.retire_after and parse_time(item.retire_after) > now]
-    target = warm[-1] if warm else None
+    target = rollback_target(before, now)
     window = parse_duration(model.spec.rollout.rollback_window)
     remaining = [item for item in before.retiring if target is None or item.revision != target.revision]
     remaining.append(active.model_copy(update={"retire_after": format_time(now + window)}))
-    entry = _refusal(
-        model, active, "RolledBack", f"taken back after promotion by the annotation {ROLLBACK_ANNOTATION}", now
-    )
+    entry = _refusal(model, active, why.outcome, why.reason, now).model_copy(update={"evidence": why.evidence})
     history = HistoryEntry(revision=active.revision, event="RolledBack", at=format_time(now))
     updated = before.model_copy(
         update={
@@ -302,6 +330,10 @@ def _roll_back_active(
     )
     back = target.revision if target is not None else "the lexical legs"
     event = EmitEvent(
-        str(ModelReason.ROLLED_BACK), f"{active.revision} is taken back; tenants go to {back}", warning=True
+        str(ModelReason.ROLLED_BACK),
+        f"{active.revision} is {why.outcome} and taken back; tenants go to {back}"
+        if why.outcome != "RolledBack"
+        else f"{active.revision} is taken back; tenants go to {back}",
+        warning=True,
     )
     return Choice(updated, (WriteState(updated), *_dropped_jobs(facts), event))

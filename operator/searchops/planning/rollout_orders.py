@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
-    from searchops.api.v1alpha1.embedding_model_status import ChangeKind, EmbeddingModelStatus, RevisionStatus
+    from searchops.api.v1alpha1.embedding_model_status import (
+        ChangeKind,
+        EmbeddingModelStatus,
+        ReevaluationQuestion,
+        RevisionStatus,
+    )
     from searchops.planning.model_facts import ModelFacts
 
 BUILD_DEADLINE = timedelta(hours=4)
 GATE_DEADLINE = timedelta(hours=4)
 WEAR_WINDOW = timedelta(days=30)
+AGAINST_ITSELF = "Itself"
+AGAINST_LEXICAL = "Lexical"
 
 
 def build_job_name(model: EmbeddingModel, revision: RevisionStatus) -> str:
@@ -92,6 +100,33 @@ def _has_anchors(active: RevisionStatus | None) -> bool:
     return active is not None and active.space is not None and active.anchors is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared with what, where it is served, and what was asked before.
+
+    Attributes:
+        change: which margins apply.
+        incumbent: what tenants have, or had.
+        candidate: what is judged.
+        servers: gRPC addresses of the servers that both are served by.
+        earlier: verdicts on other digests, which have worn the holdouts.
+    """
+
+    change: ChangeKind
+    incumbent: Arm
+    candidate: Arm
+    servers: tuple[str, ...]
+    earlier: tuple[EarlierAttempt, ...] = ()
+
+
+def served_arm(revision: RevisionStatus | None) -> Arm:
+    """A revision as servers answer with it; without one, the lexical legs."""
+    if revision is None:
+        return Arm(revision="lexical")
+    name = revision.revision
+    return Arm(revision=name, encoder=name, space=revision.space, dimension=revision.dimension)
+
+
 def gate_order(
     model: EmbeddingModel,
     facts: ModelFacts,
@@ -101,34 +136,79 @@ def gate_order(
     now: datetime,
 ) -> JobOrder:
     """What the gate Job is given: both arms through the canary pool on the same holdouts, margins and profile."""
-    assert facts.canary is not None and facts.profile is not None, "checked by the caller"  # noqa: S101
-    active = status.active
-    incumbent = (
-        Arm(revision=active.revision, encoder=active.revision, space=active.space, dimension=active.dimension)
-        if active is not None
-        else Arm(revision="lexical")
+    assert facts.canary is not None, "checked by the caller"  # noqa: S101 - caller's invariant
+    earlier = tuple(
+        EarlierAttempt(digest=item.digest, at=item.at, evidence=item.evidence)
+        for item in earlier_attempts(status, candidate.digest)
     )
+    servers = facts.canary.registration.grpc_urls
+    sides = Sides(change_kind(model, status), served_arm(status.active), served_arm(candidate), servers, earlier)
+    return _evaluation(model, facts, status, sides, name, now)
+
+
+def reevaluation_job_name(model: EmbeddingModel, active: RevisionStatus, question: ReevaluationQuestion) -> str:
+    """The Job of one question and attempt; the same question asked at another time is another one."""
+    uid, attempt = model.metadata.uid, str(question.attempt)
+    return job_name("regate", uid, active.revision, question.against, question.at, attempt)
+
+
+def reevaluation_order(
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    target: RevisionStatus | None,
+    name: str,
+    now: datetime,
+) -> JobOrder:
+    """What the Job of a re-evaluation is given: the active revision as its tenants are served with it.
+
+    Nothing new is let through by its answer, so no level is lowered for what was tried on the holdout before.
+
+    Args:
+        model: the object.
+        facts: what was read.
+        status: whose active revision is judged, and whose question says against what.
+        target: what tenants would go back to, where that is asked and is a revision.
+        name: of the Job.
+        now: the time of the pass.
+    """
+    active, known = status.active, status.reevaluation
+    assert facts.serving is not None and active is not None, "checked by the caller"  # noqa: S101 - caller's invariant
+    assert known is not None and known.asked is not None, "checked by the caller"  # noqa: S101 - caller's invariant
+    change: ChangeKind
+    if known.asked.against == AGAINST_ITSELF:
+        incumbent, change = Arm(revision=active.revision, recorded=active.evidence), "Repackage"
+    else:
+        same = target is not None and target.space == active.space
+        incumbent, change = served_arm(target), "First" if target is None else "Repackage" if same else "Model"
+    servers = facts.serving.registration.grpc_urls
+    return _evaluation(model, facts, status, Sides(change, incumbent, served_arm(active), servers), name, now)
+
+
+def _evaluation(
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    sides: Sides,
+    name: str,
+    now: datetime,
+) -> JobOrder:
+    assert facts.profile is not None, "checked by the caller"  # noqa: S101 - caller's invariant
     anchored = [
-        item.evidence for item in (active, *reversed(status.retiring)) if item is not None and item.evidence is not None
+        item.evidence
+        for item in (status.active, *reversed(status.retiring))
+        if item is not None and item.evidence is not None
     ]
     task = EvaluateTask(
         model=model.metadata.name,
-        change=change_kind(model, status),
-        incumbent=incumbent,
-        candidate=Arm(
-            revision=candidate.revision,
-            encoder=candidate.revision,
-            space=candidate.space,
-            dimension=candidate.dimension,
-        ),
-        servers=facts.canary.registration.grpc_urls,
+        change=sides.change,
+        incumbent=sides.incumbent,
+        candidate=sides.candidate,
+        servers=sides.servers,
         holdouts=model.spec.gate.holdouts,
         margins=model.spec.gate.margins,
         profile=facts.profile,
-        earlier=tuple(
-            EarlierAttempt(digest=item.digest, at=item.at, evidence=item.evidence)
-            for item in earlier_attempts(status, candidate.digest)
-        ),
+        earlier=sides.earlier,
         recent_since=format_time(now - WEAR_WINDOW),
         anchored=tuple(anchored[:5]),
         embeddings=f"{facts.artifacts}/embeddings",

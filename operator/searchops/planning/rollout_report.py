@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searchops.api.meta import format_time, parse_time
+from searchops.api.meta import format_time
 from searchops.api.v1alpha1.embedding_model import ModelReason
-from searchops.api.v1alpha1.embedding_model_status import FleetStatus, ServersStatus
+from searchops.api.v1alpha1.embedding_model_status import (
+    EvidenceReference,
+    FleetStatus,
+    ServersStatus,
+    VerdictStatus,
+)
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
-from searchops.planning.rollout_choice import desired_of, is_active, is_paused
+from searchops.planning.rollout_choice import desired_of, is_active, is_paused, rollback_target
 from searchops.planning.rollout_forecast import foresee, what_going_back_takes
 from searchops.planning.server_troubles import told
 
@@ -17,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from searchops.api.tasks import EvaluateResult
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
-    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
+    from searchops.api.v1alpha1.embedding_model_status import ChangeKind, EmbeddingModelStatus
     from searchops.planning.model_facts import ModelFacts, TenantFact
     from searchops.planning.servers import PoolSync
 
@@ -70,6 +76,26 @@ def _last_verdict(status: EmbeddingModelStatus) -> tuple[Finding, ...]:
         return (yes("GatePassed", ModelReason.PASSED, said),)
     reason = ModelReason.REGRESSED if verdict.outcome == "Regressed" else ModelReason.INCONCLUSIVE
     return (no("GatePassed", reason, said),)
+
+
+def verdict_of(result: EvaluateResult, change: ChangeKind) -> VerdictStatus:
+    """An evaluation's answer as the status keeps it."""
+    evidence = (
+        EvidenceReference(uri=result.evidence_uri, digest=result.evidence_digest) if result.evidence_digest else None
+    )
+    return VerdictStatus(
+        revision=result.revision,
+        change=change,
+        outcome=result.outcome,
+        lost=result.lost,
+        of=result.of,
+        loss_bound=result.loss_bound or None,
+        ndcg_delta=result.ndcg_delta or None,
+        ndcg_interval=result.ndcg_interval,
+        reason=result.reason[:256] or None,
+        message=result.message[:2048] or None,
+        evidence=evidence,
+    )
 
 
 def verdict_text(status: EmbeddingModelStatus) -> str:
@@ -130,22 +156,21 @@ def _rollback(model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelF
     """Whether tenants could go back at once: the earlier revision is warm and no write has missed its side."""
     if status.active is None:
         return no("RollbackReady", ModelReason.NOTHING_PROMOTED, "nothing is promoted yet: tenants serve lexical legs")
-    warm = [item for item in status.retiring if item.retire_after and parse_time(item.retire_after) > now]
-    targets = {item.revision for item in warm[-1:]}
+    newest = rollback_target(status, now)
+    targets = {newest.revision} if newest is not None else set()
     if status.candidate is not None and status.wave is not None:
         targets.add(status.active.revision)
     followers = [tenant for tenant in facts.tenants if tenant.previous in targets]
     stale = [tenant for tenant in followers if tenant.previous_lacking]
     if stale:
         return no("RollbackReady", ModelReason.STALE_PREVIOUS, _stale(stale))
-    if not warm:
+    if newest is None:
         return no(
             "RollbackReady",
             ModelReason.NO_EARLIER_REVISION,
             "no earlier revision is warm: going back means another build, gate and re-embedding of every tenant"
             + (f": {takes}" if (takes := what_going_back_takes(model, facts, status.active)) else ""),
         )
-    newest = warm[-1]
     uncounted = [tenant for tenant in followers if tenant.previous_lacking is None]
     if uncounted:
         first = uncounted[0]
@@ -236,6 +261,7 @@ def stamped(
     if ready is not None and status.candidate is None:
         paused = ready.reason in (ModelReason.PAUSED, ModelReason.STATE_UNKNOWN)
         waiting = ready.reason == ModelReason.WAITING
-        settled_phase = "Promoted" if ready.status == "True" else "RolledBack"
+        stays = ready.status == "True" or ready.reason == ModelReason.REGRESSED
+        settled_phase = "Promoted" if stays else "RolledBack"
         update["phase"] = "Paused" if paused else "Pending" if waiting else settled_phase
     return status.model_copy(update=update)

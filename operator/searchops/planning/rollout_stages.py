@@ -17,13 +17,13 @@ from searchops.api.tasks import (
     FINAL_EXIT_CODES,
 )
 from searchops.api.v1alpha1.embedding_model import ModelReason
-from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EvidenceReference, VerdictStatus
+from searchops.api.v1alpha1.embedding_model_status import AttemptStatus
 from searchops.planning.conditions import Finding, no, unknown, yes
 from searchops.planning.model_facts import CreateJob, DeleteJob, EmitEvent, WriteState
 from searchops.planning.names import space_id
 from searchops.planning.rollout_choice import gate_passed, with_attempt
 from searchops.planning.rollout_orders import build_order, change_kind, evidence_uri, gate_order
-from searchops.planning.rollout_report import verdict_text
+from searchops.planning.rollout_report import verdict_of, verdict_text
 from searchops.planning.rollout_waves import run_waves
 from searchops.planning.server_troubles import MAX_RELOADS
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from searchops.api.tasks import BuildResult, EvaluateResult
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
-    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus
+    from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus, VerdictStatus
     from searchops.planning.model_facts import JobFacts, ModelAction, ModelFacts
     from searchops.planning.servers import PoolSync
 
@@ -308,7 +308,7 @@ def _answered(
     now: datetime,
 ) -> Stage:
     """The verdict is told and written first, and kept with what it has worn; what follows from it is the next pass."""
-    verdict = _verdict(model, status, result)
+    verdict = verdict_of(result, change_kind(model, status))
     if status.verdict != verdict:
         event = EmitEvent("VerdictReached", f"{result.revision}: {result.outcome} {result.message}".strip())
         updated = status.model_copy(update={"phase": "Gating", "verdict": verdict})
@@ -326,25 +326,6 @@ def _answered(
 
 def _with(findings: tuple[Finding, ...], stage: Stage) -> Stage:
     return Stage(stage.status, (*findings, *stage.findings), stage.actions, stage.requeue, stage.rejection)
-
-
-def _verdict(model: EmbeddingModel, status: EmbeddingModelStatus, result: EvaluateResult) -> VerdictStatus:
-    evidence = (
-        EvidenceReference(uri=result.evidence_uri, digest=result.evidence_digest) if result.evidence_digest else None
-    )
-    return VerdictStatus(
-        revision=result.revision,
-        change=change_kind(model, status),
-        outcome=result.outcome,
-        lost=result.lost,
-        of=result.of,
-        loss_bound=result.loss_bound or None,
-        ndcg_delta=result.ndcg_delta or None,
-        ndcg_interval=result.ndcg_interval,
-        reason=result.reason[:256] or None,
-        message=result.message[:2048] or None,
-        evidence=evidence,
-    )
 
 
 def _judge(

@@ -86,6 +86,7 @@ class ModelWorld:
         self.loaded: dict[str, dict[str, str]] = {"default-1": {}, "canary-1": {}}
         self.vectors: dict[tuple[str, str], list[float]] = {}
         self.down: set[str] = set()
+        self.triton = "2.51.0"
         self.refused: set[str] = set()
         self.refused_by: set[str] = set()
         self.asked: Counter[str] = Counter()
@@ -232,6 +233,7 @@ class ModelWorld:
                     url not in self.down,
                     "refused" if url in self.down else "",
                     {} if url in self.down else dict(self.loaded[url]),
+                    version=self.triton,
                 )
                 for url in pool.urls
             )

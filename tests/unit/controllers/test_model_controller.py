@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -316,8 +317,7 @@ async def test_a_deleted_model_is_unloaded_before_its_finalizer_goes() -> None:
     assert (await world.controller.reconcile(KEY)).requeue_after is None
 
 
-async def calls_of_a_story() -> list[str]:
-    return (await story(None)).faults.calls
+Story = Callable[[Faults | None], Awaitable[ModelWorld]]
 
 
 async def story(faults: Faults | None) -> ModelWorld:
@@ -326,6 +326,46 @@ async def story(faults: Faults | None) -> ModelWorld:
     change(world, "b")
     await world.settle()
     return world
+
+
+async def again(faults: Faults | None) -> ModelWorld:
+    """r2 is promoted over r1; the servers' version changes, and it is evaluated again as worse than r1."""
+    world = await rolled_out(faults)
+    change(world, "b")
+    await world.settle()
+    world.outcomes = {"b": "Regressed"}
+    world.triton = "2.52.0"
+    world.now += timedelta(minutes=1)
+    await world.settle()
+    return world
+
+
+async def test_a_new_triton_has_what_is_active_evaluated_again_and_taken_back_where_it_is_worse() -> None:
+    world = await again(None)
+    assert world.status["active"]["revision"] == A
+    assert condition(world, "Ready") == ("False", "Rejected")
+    assert condition(world, "GatePassed") == ("False", "Regressed")
+    assert world.events[-3:] == ["ReevaluationAsked", "Reevaluated", "RolledBack"]
+    task = list(world.jobs.values())[-1]["task"]
+    assert (task["candidate"]["revision"], task["incumbent"]["revision"]) == (B, A)
+    bound = [(cached.status.get("binding") or {}).get("revision") for cached in world.tenants]
+    assert bound == [A]
+    jobs, writes = dict(world.created), world.api.status_writes
+    await world.settle()
+    assert (dict(world.created), world.api.status_writes) == (jobs, writes)
+
+
+async def test_a_lost_status_forgets_no_question() -> None:
+    world = await rolled_out()
+    world.triton = "2.52.0"
+    while "ReevaluationAsked" not in world.events:
+        await world.once()
+    lost = {**world.api.objects["shop"]}
+    lost.pop("status")
+    world.api.put(lost)
+    await world.settle()
+    assert world.status["reevaluation"]["surroundings"]["triton"] == "2.52.0"
+    assert condition(world, "GatePassed") == ("True", "Passed")
 
 
 def ending(world: ModelWorld) -> str:
@@ -342,14 +382,16 @@ def ending(world: ModelWorld) -> str:
     return re.sub(r"-r[0-9]+-", "-r-", json.dumps(seen, sort_keys=True))
 
 
-async def test_every_external_call_may_fail_once_before_or_after_taking_effect() -> None:
-    calls = await calls_of_a_story()
-    kinds = {"maps.write", "maps.read", "jobs.create", "jobs.owned", "load", "unload", "infer", "status", "metadata"}
+@pytest.mark.parametrize("told", [story, again])
+async def test_every_external_call_may_fail_once_before_or_after_taking_effect(told: Story) -> None:
+    whole = await told(None)
+    calls = whole.faults.calls
+    kinds = {"maps.write", "maps.read", "jobs.create", "jobs.owned", "load", "infer", "status", "metadata"}
     assert kinds <= set(calls)
-    wanted = ending(await story(None))
+    wanted = ending(whole)
     for index, name in enumerate(calls):
         for after in (False, True):
-            world = await story(Faults(index, after=after))
+            world = await told(Faults(index, after=after))
             assert world.faults.failed, f"call {index} {name} was not reached"
             assert ending(world) == wanted, (index, name, after)
             assert world.status["nextNumber"] in (3, 4), (index, name, after)

@@ -36,13 +36,14 @@ from searchops.planning.model_facts import (
 from searchops.planning.names import FINALIZER, model_parts, revision_name
 from searchops.planning.rollout import plan_model
 from searchops.planning.rollout_choice import desired_of, gate_digest, gate_passed
-from searchops.planning.rollout_orders import build_job_name, gate_job_name
+from searchops.planning.rollout_orders import build_job_name, gate_job_name, reevaluation_job_name
 
 if TYPE_CHECKING:
     from searchops.planning.jobs import JobOrder
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 DIGESTS = {letter: f"sha256:{letter * 64}" for letter in "abcdef"}
+TRITON = "2.51.0"
 HOLDOUT = {"name": "core", "uri": "s3://holdouts/core/1.0.0", "digest": DIGESTS["f"]}
 
 
@@ -116,7 +117,7 @@ def promoted(digest: str = "a", number: int = 1, **update: Any) -> RevisionStatu
 
 def server(url: str, *revisions: str, **update: Any) -> ServerState:
     models = {part: "READY" for revision in revisions for part in model_parts(revision)}
-    return replace(ServerState(url, f"{url}:8001", True, models=models), **update)
+    return replace(ServerState(url, f"{url}:8001", True, models=models, version=TRITON), **update)
 
 
 def pool(name: str, *servers: ServerState, inference: dict[tuple[str, str], str] | None = None) -> PoolFacts:
@@ -143,16 +144,19 @@ def facts_of(model: EmbeddingModel, **update: Any) -> ModelFacts:
     let_through = gate_passed(status) and model.spec.gate.mode == "Enforce"
     names = [item.revision for item in known if item.engine_key and (item != status.candidate or let_through)]
     on_canary = [item.revision for item in (status.active, status.candidate) if item is not None and item.engine_key]
-    candidate, build, gate = status.candidate, None, None
+    candidate, build, gate, again = status.candidate, None, None, None
     if candidate is not None and candidate.engine_key is None:
         build = JobFacts(build_job_name(model, candidate))
     elif candidate is not None:
         gate = JobFacts(gate_job_name(model, status, gate_digest(model.spec)))
+    elif status.active is not None and status.reevaluation is not None and status.reevaluation.asked is not None:
+        again = JobFacts(reevaluation_job_name(model, status.active, status.reevaluation.asked))
     given: dict[str, Any] = {
         "serving": pool("default", server("s1", *names), server("s2", *names)),
         "canary": pool("canary", server("c1", *on_canary)),
         "build": build,
         "gate": gate,
+        "reevaluation": again,
         **update,
     }
     return ModelFacts(artifacts="s3://artifacts", profile=BUILTIN_PROFILES["default"], **given)

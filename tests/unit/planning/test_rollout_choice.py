@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_going_back_to_the_active_revision_is_ready_at_once(building: bool) -> N
     assert (status.candidate, status.wave, status.phase) == (None, None, "Promoted")
     assert case.condition(plan, "Ready") == ("True", "Promoted")
     settled = case.steady(case.after(model, plan), case.facts_of(case.after(model, plan)))
-    assert (settled.actions, settled.requeue_after) == ((), None)
+    assert (settled.actions, settled.requeue_after) == ((), timedelta(hours=24).total_seconds())
 
 
 def test_a_job_that_was_never_made_is_not_deleted() -> None:

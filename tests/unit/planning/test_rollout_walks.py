@@ -60,6 +60,7 @@ def facts_at(model: EmbeddingModel, step: dict[str, object]) -> ModelFacts:
             facts,
             build=case.job(facts.build, **state) if facts.build else None,
             gate=case.job(facts.gate, **state) if facts.gate else None,
+            reevaluation=case.job(facts.reevaluation, **state) if facts.reevaluation else None,
         )
     if candidate is not None and facts.build is not None and code is not None:
         answer = case.build_result(
@@ -71,6 +72,8 @@ def facts_at(model: EmbeddingModel, step: dict[str, object]) -> ModelFacts:
         facts = replace(facts, build_result=answer)
     if candidate is not None and facts.gate is not None and outcome is not None:
         facts = replace(facts, gate_result=case.verdict(candidate.revision, str(outcome)))
+    if status.active is not None and facts.reevaluation is not None and outcome is not None:
+        facts = replace(facts, reevaluation_result=case.verdict(status.active.revision, str(outcome)))
     return with_servers(model, facts, str(step["servers"]))
 
 

@@ -34,8 +34,10 @@ from searchops_workers.holdout.evidence import (
 from searchops_workers.holdout.evidence_places import kept_on, place_of
 from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules, VectorReport
 from searchops_workers.holdout.material import Material, MaterialError, fetch_material
+from searchops_workers.holdout.recorded_runs import recorded_run, run_beside, run_bytes
 from searchops_workers.holdout.report import html_report, markdown_report
 from searchops_workers.holdout.runs import Legs, Ranking, Run
+from searchops_workers.holdout.verdicts import Reason
 from searchops_workers.retrieval.commands import offline_binding
 from searchops_workers.retrieval.documents import render
 from searchops_workers.retrieval.offline import EdgeIndex
@@ -93,11 +95,14 @@ async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str)
             material = fetch_material(reference, work)
             anchored = _anchors(task, reference.name, material.holdout)
             wear = wear_before(task, reference.name, material.holdout)
+            before = _recorded(task.incumbent, reference.name, material.holdout)
         except MaterialError as error:
             return _invalid(task, error.reason, str(error))
         candidate = await _measure(task, task.candidate, material, work / "candidate", reverse=False)
-        incumbent = await _measure(task, task.incumbent, material, work / "incumbent", reverse=False)
-        repeat = await _measure(task, task.incumbent, material, work / "repeat", reverse=True)
+        incumbent, repeat = before, None
+        if incumbent is None:
+            incumbent = await _measure(task, task.incumbent, material, work / "incumbent", reverse=False)
+            repeat = await _measure(task, task.incumbent, material, work / "repeat", reverse=True)
     question = GateInput(
         holdout=material.holdout,
         incumbent=incumbent.run,
@@ -106,7 +111,7 @@ async def _on_holdout(task: EvaluateTask, reference: HoldoutReference, uri: str)
         seed=task.seed,
         wear=wear,
         anchored=anchored,
-        repeat=repeat.run,
+        repeat=repeat.run if repeat is not None else None,
         vectors=candidate.vectors,
         incumbent_vectors=incumbent.vectors,
         hashes=material.hashes,
@@ -118,6 +123,7 @@ def _answer(task: EvaluateTask, question: GateInput, uri: str) -> EvaluateResult
     verdict = decide(question)
     document = evidence_document(question, verdict)
     content = evidence_bytes(document)
+    write_bytes(run_beside(uri), run_bytes(question.candidate))
     write_bytes(uri, content)
     write_bytes(uri.replace(".json", ".md"), markdown_report(document).encode())
     write_bytes(uri.replace(".json", ".html"), html_report(document).encode())
@@ -135,6 +141,26 @@ def _answer(task: EvaluateTask, question: GateInput, uri: str) -> EvaluateResult
         evidence_uri=uri,
         evidence_digest=bytes_digest(content),
     )
+
+
+def _recorded(arm: Arm, name: str, holdout: Holdout) -> Measured | None:
+    """The result lists that a revision had when it was judged; None where the side is to be measured.
+
+    Nothing was measured twice that day, so gate A/A has nothing to compare. The lists do not say any more which legs
+    answered them: a change of the lexical legs is what may be asked about.
+    """
+    if arm.recorded is None:
+        return None
+    run = recorded_run(arm.recorded, name, holdout.digest)
+    if run is None:
+        version = f"version {holdout.manifest.version} ({holdout.digest[:15]}…)"
+        raise MaterialError(
+            f"spec.gate.holdouts[{name}]: seen no result lists of {arm.revision} on {version}; wanted those of the day "
+            f"it was judged, beside {arm.recorded}: the next candidate's gate compares both on this holdout",
+            Reason.NOTHING_RECORDED,
+        )
+    listed = {query: Ranking(ranking.products, None, ranking.scores) for query, ranking in run.rankings.items()}
+    return Measured(Run(f"{arm.revision} as recorded", listed), None)
 
 
 def _anchors(task: EvaluateTask, name: str, holdout: Holdout) -> tuple[Anchor, ...] | None:

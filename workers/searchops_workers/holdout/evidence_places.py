@@ -26,5 +26,10 @@ def kept_on(uri: str, name: str) -> list[bytes]:
     Raises:
         BuildError: stage RETRY, where the store does not answer.
     """
-    read = (read_if_there(place_of(uri, name, number)) for number in (0, 1))
+    read = (read_if_there(place) for place in places_of(uri, name))
     return [content for content in read if content is not None]
+
+
+def places_of(uri: str, name: str) -> tuple[str, str]:
+    """Where one Job's evidence on a holdout may be: the place of a first holdout, and that of any other."""
+    return place_of(uri, name, 0), place_of(uri, name, 1)

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     MISSING_RESULTS = "MissingResults"
     UNKNOWN_QUERIES = "UnknownQueries"
     UNREADABLE_INPUT = "UnreadableInput"
+    NOTHING_RECORDED = "NothingRecorded"
     EVALUATION_FAILED = "EvaluationFailed"
     LEXICAL_LISTS_DIFFER = "LexicalListsDiffer"
     NOT_REPRODUCIBLE = "NotReproducible"

@@ -153,6 +153,8 @@ class Gate(ApiModel):
         profile: retrieval profile that both sides are judged with.
         on_inconclusive: what happens when the holdout cannot tell.
         mode: DryRun shows the verdict and rolls nothing out.
+        reevaluate_every: how long after a verdict what is active is evaluated again; 0s is never by the clock. A change
+            of Triton's version, of retrieval or of this gate asks at once.
     """
 
     holdouts: Annotated[
@@ -169,6 +171,7 @@ class Gate(ApiModel):
     on_inconclusive: Literal["Pause", "Rollback"] = "Pause"
     worker: WorkerReference
     mode: Literal["Enforce", "DryRun"] = "Enforce"
+    reevaluate_every: Duration = "24h"
 
 
 class Wave(ApiModel):

@@ -81,6 +81,63 @@ class VerdictStatus(ApiModel):
     evidence: EvidenceReference | None = None
 
 
+class Surroundings(ApiModel):
+    """What an active revision answers with besides itself: where any of it differs, its verdict is of another day.
+
+    Attributes:
+        triton: version that every server of the serving pool states.
+        retrieval: digest of the profile and of everything that tokens and their weights depend on.
+        gate: digest of the holdouts, margins and profile that a verdict is given under.
+    """
+
+    triton: ShortText
+    retrieval: ShortText
+    gate: ShortText
+
+
+class ReevaluationQuestion(ApiModel):
+    """What a re-evaluation asks, kept until it is answered.
+
+    Attributes:
+        against: the revision that tenants would go back to, Lexical for the lexical legs, or Itself: the active
+            revision's own answers of the day it was judged.
+        why: what asked for it.
+        at: when it was asked.
+        attempt: of the Job; a Job that ends without an answer is followed by another.
+    """
+
+    against: ShortText
+    why: Literal["Scheduled", "TritonChanged", "RetrievalChanged", "GateChanged", "RetryToken"]
+    surroundings: Surroundings
+    retry_token: ShortText = ""
+    at: Timestamp
+    attempt: Annotated[int, Field(ge=1)] = 1
+
+
+class ReevaluationStatus(ApiModel):
+    """The gate, asked again of what is promoted.
+
+    Attributes:
+        revision: the active one that this is about.
+        at: of the last answer, or when the revision was first seen active.
+        surroundings: those of the last answer; absent until every server has been read.
+        retry_token: the one that the last answer is for.
+        asked: the question under way.
+        against: of the last answer.
+        verdict: the last answer; absent until there is one.
+        unanswered: why the last question has no answer.
+    """
+
+    revision: ShortText
+    at: Timestamp
+    surroundings: Surroundings | None = None
+    retry_token: ShortText = ""
+    asked: ReevaluationQuestion | None = None
+    against: ShortText | None = None
+    verdict: VerdictStatus | None = None
+    unanswered: Message | None = None
+
+
 class WaveStatus(ApiModel):
     """The wave that is under way, frozen when it starts.
 
@@ -245,6 +302,7 @@ class EmbeddingModelStatus(ApiModel):
     candidate: RevisionStatus | None = None
     retiring: Annotated[tuple[RevisionStatus, ...], Field(max_length=10)] = ()
     verdict: VerdictStatus | None = None
+    reevaluation: ReevaluationStatus | None = None
     wave: WaveStatus | None = None
     plan: RolloutPlanStatus | None = None
     tenants: FleetStatus | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from searchops_workers.digests import bytes_digest, directory_digest
 from searchops_workers.holdout.evaluate import run_evaluate
 from searchops_workers.holdout.format import write_holdout
 from searchops_workers.holdout.material import MaterialError, catalogue_uri
+from searchops_workers.holdout.recorded_runs import run_bytes
 from searchops_workers.holdout.records import CatalogueRef
+from searchops_workers.holdout.runs import parse_run
 from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
 if TYPE_CHECKING:
@@ -51,11 +54,17 @@ class Job:
         )
         self.digest = directory_digest(self.directory)
 
-    def run(self, *, anchored: tuple[str, ...] = (), more: tuple[HoldoutReference, ...] = ()) -> EvaluateResult:
+    def run(
+        self,
+        *,
+        anchored: tuple[str, ...] = (),
+        more: tuple[HoldoutReference, ...] = (),
+        recorded: str | None = None,
+    ) -> EvaluateResult:
         task = EvaluateTask(
             model="m",
             change="Repackage",
-            incumbent=Arm(revision="one"),
+            incumbent=Arm(revision="one", recorded=recorded),
             candidate=Arm(revision="two"),
             servers=(),
             holdouts=(HoldoutReference(name="core", uri=f"file://{self.directory}", digest=self.digest), *more),
@@ -211,3 +220,70 @@ def test_a_holdout_in_a_store_names_no_file_of_the_machine_and_no_other_scheme(c
         catalogue_uri(reference("s3://b/core"), catalogue)
     assert str(refused.value).startswith(f"spec.gate.holdouts[core]: catalogue.ref uri: seen {catalogue!r}")
     assert said in str(refused.value)
+
+
+def recorded_side(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "evidence.json").read_bytes())
+    return document
+
+
+def test_a_revision_is_held_to_its_own_answers_of_the_day_it_was_judged(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.run()
+    before = {name: (tmp_path / name).read_bytes() for name in ("evidence.json", "evidence.run.gz")}
+    kept = tmp_path / "then"
+    kept.mkdir()
+    for name, content in before.items():
+        (kept / name).write_bytes(content)
+    result = job.run(recorded=f"file://{kept}/evidence.json")
+    assert (job.code, result.outcome, result.reason, result.lost, result.of) == (
+        EXIT_OK,
+        "Inconclusive",
+        "TooFewQueries",
+        0,
+        2,
+    )
+    document = recorded_side(tmp_path)
+    assert document["runs"]["incumbent"]["name"] == "one as recorded"
+    assert document["runs"]["repeat"] is None
+    assert {gate["gate"]: gate["state"] for gate in document["gates"]}["A/A"] == "NotTested"
+    assert (tmp_path / "evidence.run.gz").read_bytes() == before["evidence.run.gz"], "equal lists, equal bytes"
+
+
+def test_other_answers_than_those_of_that_day_are_lost_families(tmp_path: Path) -> None:
+    good = Job(tmp_path)
+    good.run()
+    kept = tmp_path / "then"
+    kept.mkdir()
+    run = gzip.decompress((tmp_path / "evidence.run.gz").read_bytes()).decode()
+    swapped = run.replace(" nut ", " other ").replace(" shirt ", " nut ").replace(" other ", " shirt ")
+    assert swapped != run
+    lists = parse_run(swapped.split("\n"), name="two")
+    document = recorded_side(tmp_path)
+    document["runs"]["candidate"]["digest"] = lists.digest
+    (kept / "evidence.json").write_text(json.dumps(document))
+    (kept / "evidence.run.gz").write_bytes(run_bytes(lists))
+    result = good.run(recorded=f"file://{kept}/evidence.json")
+    assert (result.lost, result.of) == (0, 0), "nothing was Good that day, so nothing can be lost"
+    gained = recorded_side(tmp_path)["gains"]
+    assert {entry["query"] for entry in gained} == {"q0", "q1"}
+
+
+@pytest.mark.parametrize("damage", ["no lists", "other lists", "half a file", "no evidence", "another holdout"])
+def test_without_its_answers_of_that_day_nothing_is_compared(tmp_path: Path, damage: str) -> None:
+    job = Job(tmp_path)
+    job.run()
+    kept = tmp_path / "then"
+    kept.mkdir()
+    document, lists = recorded_side(tmp_path), (tmp_path / "evidence.run.gz").read_bytes()
+    if damage == "another holdout":
+        document["holdout"]["digest"] = DIGEST
+    if damage != "no evidence":
+        (kept / "evidence.json").write_text(json.dumps(document))
+    if damage == "other lists":
+        lists = gzip.compress(gzip.decompress(lists).replace(b"shirt", b"skirt"))
+    if damage != "no lists":
+        (kept / "evidence.run.gz").write_bytes(lists[:20] if damage == "half a file" else lists)
+    result = job.run(recorded=f"file://{kept}/evidence.json")
+    assert (job.code, result.outcome, result.reason) == (EXIT_OK, "Invalid", "NothingRecorded")
+    assert result.message.startswith("spec.gate.holdouts[core]: seen no result lists of one on version 1.0.0")
