@@ -136,7 +136,7 @@ def _wanted(revisions: list[str], seen: dict[str, Any]) -> dict[str, Any]:
             for name in NAMES
         },
         "reindexes": sorted((name, revision, "Switched") for name in NAMES for revision in (r1, r3)),
-        "jobs": {"build": 4, "evaluate": 4, "reindex": 2 * len(NAMES)},
+        "jobs": {"build": 4, "evaluate": 5, "reindex": 2 * len(NAMES)},
         "cells": {
             cell: _wanted_cell([name for name in NAMES if placed[name] == cell], sorted((first, second)))
             for cell in ("eu-1", "us-1")
@@ -164,7 +164,7 @@ def _wanted_model(revisions: list[str]) -> dict[str, Any]:
         "history": [(r1, "Promoted"), (r2, "Promoted"), (r3, "Promoted"), (r4, "Rejected")],
         "nextNumber": 5,
         "tenants": {"total": len(NAMES), "bound": len(NAMES)},
-        "conditions": dict.fromkeys(("Progressing", "Ready", "RollbackReady", "ServersInSync"), "True"),
+        "conditions": dict.fromkeys(("GatePassed", "Progressing", "Ready", "RollbackReady", "ServersInSync"), "True"),
     }
 
 

@@ -78,7 +78,7 @@ def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
         actions += [*sync.unloads, *sync.loads]
     candidate = status.candidate
     if candidate is not None:
-        status = watch_wave(model, facts, status, paused=is_paused(model))
+        status = watch_wave(model, facts, status, serving, now, paused=is_paused(model))
     if candidate is None:
         stage = _settled(model, facts, status, serving, now)
     elif model.metadata.annotations.get(ROLLBACK_ANNOTATION) == candidate.revision:

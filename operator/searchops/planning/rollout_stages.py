@@ -104,7 +104,7 @@ def advance(
         return Stage(status, (*findings, no("Progressing", ModelReason.DRY_RUN, message)), (), None)
     if not serving.serves(candidate.revision):
         return _waiting_for_servers(facts, status, findings, candidate.revision, serving)
-    waves = run_waves(model, facts, status, candidate, now)
+    waves = run_waves(model, facts, status, candidate, serving, now)
     return Stage(waves.status, (*findings, *waves.findings), waves.actions, waves.requeue, waves.rejection)
 
 

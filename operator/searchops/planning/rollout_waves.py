@@ -16,6 +16,7 @@ from searchops.api.v1alpha1.embedding_model_status import HistoryEntry, WaveStat
 from searchops.planning.conditions import Finding, no, yes
 from searchops.planning.model_facts import EmitEvent, WriteState
 from searchops.planning.names import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
+from searchops.planning.server_troubles import told
 from searchops.planning.waves import in_wave
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, RevisionStatus
     from searchops.planning.model_facts import ModelAction, ModelFacts, TenantFact
+    from searchops.planning.servers import PoolSync
 
 MAX_HISTORY = 30
 WAVE_POLL_SECONDS = 15.0
+ILL_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +44,27 @@ class WaveStep:
 
 
 def run_waves(
-    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, candidate: RevisionStatus, now: datetime
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    candidate: RevisionStatus,
+    serving: PoolSync,
+    now: datetime,
 ) -> WaveStep:
     """Start, watch or end a wave."""
     wave = status.wave
-    if wave is None:
-        return _start(model, status, candidate, 0, now)
-    expected = _expected(facts, wave)
+    expected = _expected(facts, wave) if wave is not None else []
     broken = _breaker(model, expected, candidate.revision)
     if broken is not None:
         finding = no("Progressing", ModelReason.BREAKER_OPEN, broken)
         return WaveStep(
             status.model_copy(update={"phase": "Paused"}), (finding, no("Ready", ModelReason.BREAKER_OPEN, broken))
         )
+    ill = ill_target(status, serving, now)
+    if ill is not None:
+        return WaveStep(status, (yes("Progressing", ModelReason.ROLLBACK_TARGET_ILL, ill),), (), WAVE_POLL_SECONDS)
+    if wave is None:
+        return _start(model, status, candidate, 0, now)
     bound = [tenant for tenant in expected if tenant.bound == candidate.revision]
     if len(bound) < len(expected):
         message = f"wave {wave.name}: {len(bound)} of {len(expected)} tenants bound to {candidate.revision}"
@@ -62,8 +73,36 @@ def run_waves(
     return _soak(model, status, candidate, wave, now)
 
 
+def ill_target(status: EmbeddingModelStatus, serving: PoolSync | None, now: datetime) -> str | None:
+    """Why nobody may leave the active revision now: where it is not served everywhere there is no way back to it.
+
+    A server that was lost a moment ago is waited for first: every change of a halt wakes every tenant of the model.
+    """
+    active = status.active
+    if active is None or serving is None:
+        return None
+    lasting = [
+        trouble
+        for trouble in serving.troubles
+        if trouble.revision == active.revision and parse_time(trouble.since) + ILL_AFTER <= now
+    ]
+    if serving.total and not lasting:
+        return None
+    seen = "; ".join(told(trouble) for trouble in lasting) or "the pool has no server"
+    return (
+        f"{active.revision}, which tenants would go back to, is not served everywhere, so no further tenant leaves it: "
+        f"{seen}"
+    )
+
+
 def watch_wave(
-    model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, *, paused: bool
+    model: EmbeddingModel,
+    facts: ModelFacts,
+    status: EmbeddingModelStatus,
+    serving: PoolSync | None,
+    now: datetime,
+    *,
+    paused: bool,
 ) -> EmbeddingModelStatus:
     """Whether the wave under way may start further tenants, whatever else the candidate waits for in this pass.
 
@@ -73,7 +112,8 @@ def watch_wave(
     if wave is None or candidate is None:
         return status
     broken = _breaker(model, _expected(facts, wave), candidate.revision) is not None
-    halted = "Paused" if paused else "BreakerOpen" if broken else None
+    ill = ill_target(status, serving, now) is not None
+    halted = "Paused" if paused else "BreakerOpen" if broken else "RollbackTargetIll" if ill else None
     return status.model_copy(update={"wave": wave.model_copy(update={"halted": halted})})
 
 

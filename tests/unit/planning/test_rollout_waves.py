@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from searchops.api.meta import LabelSelector
-from searchops.api.v1alpha1.embedding_model_status import AttemptStatus, EvidenceReference, FleetStatus, HistoryEntry
+from searchops.api.v1alpha1.embedding_model_status import (
+    AttemptStatus,
+    EvidenceReference,
+    FleetStatus,
+    HistoryEntry,
+    ServersStatus,
+    ServerTrouble,
+)
 from searchops.planning.model_facts import WriteState
 from searchops.planning.rollout import plan_model
 from searchops.planning.waves import in_wave, position
 from unit.planning import rollout_cases as case
+
+if TYPE_CHECKING:
+    from searchops.api.v1alpha1.embedding_model import EmbeddingModel
 
 
 def test_a_wave_by_selector_takes_only_those_it_selects() -> None:
@@ -201,3 +211,49 @@ def test_what_is_promoted_keeps_the_evidence_that_leads_to_all_its_holdouts() ->
     assert status.active.evidence == "s3://e/first.json"
     assert status.verdict is not None
     assert status.verdict.evidence == worst.evidence
+
+
+def without_the_active(model: EmbeddingModel, *, since: str | None) -> EmbeddingModel:
+    """The same, where s2 has not served the active revision since then."""
+    if since is None:
+        return model
+    trouble = ServerTrouble(
+        server="s2",
+        revision=case.promoted().revision,
+        reason="NotLoaded",
+        message="s2 does not serve it (out of memory)",
+        since=since,
+        attempts=2,
+        retry_at=case.at(hours=1),
+    )
+    servers = ServersStatus(total=3, in_sync=2, failing=(trouble,))
+    return model.model_copy(update={"status": model.status.model_copy(update={"servers": servers})})
+
+
+@pytest.mark.parametrize(
+    ("since", "halted"), [(None, None), (case.at(seconds=-59), None), (case.at(seconds=-60), True)]
+)
+@pytest.mark.parametrize("started", [True, False])
+def test_nobody_leaves_a_revision_that_there_is_no_way_back_to(
+    since: str | None, halted: bool | None, started: bool
+) -> None:
+    status = case.passed(wave=case.wave(0, "0")) if started else case.passed()
+    model = without_the_active(case.model_of(status), since=since)
+    both = (case.promoted().revision, case.NAME)
+    pool = case.pool("default", case.server("s1", *both), case.server("s2", case.NAME))
+    facts = case.facts_of(model, gate=None, tenants=(case.canary("one"),), serving=pool)
+    plan = plan_model(model, facts, case.NOW)
+    wave = case.status_of(plan).wave
+    if not halted:
+        assert wave is not None
+        assert wave.halted is None
+        assert case.condition(plan, "Progressing") == ("True", "Rolling")
+        return
+    assert case.condition(plan, "Progressing") == ("True", "RollbackTargetIll")
+    assert "s2 does not serve" in case.message(plan, "Progressing")
+    assert (wave.halted if wave else None) == ("RollbackTargetIll" if started else None)
+    assert "event WaveStarted" not in case.told(plan.actions)
+    well = case.facts_of(model, gate=None, tenants=(case.canary("one"),))
+    again = case.status_of(plan_model(case.after(model, plan), well, case.NOW)).wave
+    assert again is not None
+    assert again.halted is None

@@ -64,6 +64,7 @@ class ModelReason(StrEnum):
     ROLLING = "Rolling"
     SOAKING = "Soaking"
     BREAKER_OPEN = "BreakerOpen"
+    ROLLBACK_TARGET_ILL = "RollbackTargetIll"
     REJECTED = "Rejected"
     ROLLED_BACK = "RolledBack"
     SUPERSEDED = "Superseded"

@@ -151,7 +151,7 @@ class WaveStatus(ApiModel):
     soak_until: Timestamp | None = None
     fraction: Fraction
     selectors: Annotated[tuple[LabelSelector, ...], Field(max_length=16)] = ()
-    halted: Literal["BreakerOpen", "Paused"] | None = None
+    halted: Literal["BreakerOpen", "Paused", "RollbackTargetIll"] | None = None
 
 
 class FleetStatus(ApiModel):

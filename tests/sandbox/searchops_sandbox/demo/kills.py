@@ -24,9 +24,10 @@ DRAWN: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
     "tenants": ((ANY,), 1),
     "r1": (("Gating", *WAVES), 2),
     "r2": (("Building", "Gating", "wave canary", "wave half"), 2),
-    "r3": (("Building", "Gating", *WAVES), 3),
+    "r3": (("Building", "Gating", *WAVES), 2),
     "r4": (("Building", "Gating"), 1),
     "reverted": ((ANY,), 1),
+    "again": ((ANY,), 1),
 }
 #: The longest time from the beginning of a step to the kill: the steps of the demo last a few seconds to half a minute.
 DELAY_SECONDS: Final[Mapping[str, float]] = {"Building": 6.0, "Gating": 8.0, **dict.fromkeys(WAVES, 8.0), ANY: 3.0}

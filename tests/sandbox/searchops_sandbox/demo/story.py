@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from searchops.cli.plan import rollout_lines
 from searchops_sandbox.demo.buckets import EXAMPLES
 from searchops_sandbox.demo.shoppers import Shoppers
 from searchops_sandbox.fixtures.products import catalogue
@@ -24,7 +27,7 @@ MODEL = "shop-encoder"
 STEP_SECONDS = 600.0
 POLL_SECONDS = 0.5
 SHOWN_HITS = 3
-CHAPTERS = ("", "tenants", "r1", "r2", "r3", "r4", "reverted", "told")
+CHAPTERS = ("", "tenants", "r1", "r2", "r3", "r4", "reverted", "again", "told")
 
 
 @dataclass(slots=True)
@@ -99,6 +102,7 @@ class Story:
                 await self.better_model()
                 await self.worse_model()
                 await self.reverted()
+                await self.evaluated_again()
         self.view.chapter = CHAPTERS[-1]
         self.outcome.lost_searches_during_flips = len(self.shoppers.failed)
         self.outcome.seconds = round(time.monotonic() - started, 1)
@@ -170,6 +174,20 @@ class Story:
         self._line("reverted: Ready at once, nothing was built")
         self.outcome.tenants_ready = self._ready_tenants()
 
+    async def evaluated_again(self) -> None:
+        """What is active is judged once more, on the servers that tenants are served by."""
+        self._step("again", "a new retry token has the active model evaluated again, against what tenants had before")
+        text = await asyncio.to_thread((EXAMPLES / "models/shop-encoder-r3.yaml").read_text)
+        manifest = yaml.safe_load(self._platform.buckets.localise(text))
+        manifest["spec"]["rollout"]["retryToken"] = "again"
+        await self._platform.apply(yaml.safe_dump(manifest))
+        await self._until("the model is evaluated again", lambda: self._evaluated_again() is not None)
+        known = self._evaluated_again() or {}
+        outcome = known["verdict"]["outcome"]
+        self._line(f"{known['revision']} against {known['against']}: {outcome}; it stays active")
+        if outcome not in ("Pass", "Better"):
+            raise SandboxError(f"evaluated again, {known['revision']} is {outcome}:\n{self._state()}")
+
     # -- within ------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -200,6 +218,9 @@ class Story:
         """Wait until the checkpoint of this source is active and every tenant is bound to it."""
         self._step(source, step)
         digest = await self._spec_digest()
+        await self._until(f"{source} is foreseen", lambda: self._foreseen() or self._active_digest() == digest)
+        for line in rollout_lines(self.view.model):
+            self._line(line)
         await self._until(f"{source} is promoted", lambda: self._active_digest() == digest or self._stopped())
         if self._active_digest() != digest:
             raise SandboxError(f"{source} was not promoted:\n{self._state()}")
@@ -214,6 +235,10 @@ class Story:
         await self._read()
         return str(self.view.model["spec"]["source"]["digest"])
 
+    def _foreseen(self) -> bool:
+        """Whether the plan of a built candidate is there, or the rollout has ended before it was seen."""
+        return bool(self.view.model.get("status", {}).get("plan")) or self._stopped()
+
     def _active_digest(self) -> str:
         return str((self.view.model.get("status", {}).get("active") or {}).get("digest", ""))
 
@@ -226,6 +251,10 @@ class Story:
         digest = self.view.model.get("spec", {}).get("source", {}).get("digest")
         found = [item for item in status.get("rejected", []) if item["digest"] == digest]
         return found[-1]["revision"] if found else None
+
+    def _evaluated_again(self) -> dict[str, Any] | None:
+        known: dict[str, Any] = self.view.model.get("status", {}).get("reevaluation") or {}
+        return known if known.get("verdict") and not known.get("asked") else None
 
     def _ready_tenants(self) -> int:
         return sum(_condition(item, "Ready") == "True" for item in self.view.tenants)
