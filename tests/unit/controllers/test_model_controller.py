@@ -296,6 +296,65 @@ async def test_a_job_that_ends_without_an_answer_pauses_after_three_attempts() -
     assert world.loaded == {"default-1": {}, "canary-1": {}}
 
 
+async def step(world: ModelWorld) -> None:
+    """A pass, and what workers and tenants do after it."""
+    await world.once()
+    world.work()
+    world.follow()
+
+
+async def passes_of_a_rollout() -> int:
+    """How many passes r2 takes over r1."""
+    world = await rolled_out()
+    change(world, "b")
+    for number in range(1, 60):
+        await step(world)
+        if world.status["active"]["revision"] == B:
+            return number
+    raise AssertionError("r2 is not promoted")
+
+
+async def test_a_candidate_replaced_at_every_step_leaves_nothing_behind() -> None:
+    passes = await passes_of_a_rollout()
+    assert passes > 5
+    phases = set()
+    for number in range(passes):
+        world = await rolled_out()
+        change(world, "b")
+        for _ in range(number):
+            await step(world)
+        phases.add(world.status.get("phase"))
+        numbered = world.status["nextNumber"]
+        change(world, "c")
+        await world.settle()
+        last = revision_name("shop", numbered, f"sha256:{'c' * 64}")
+        assert world.status["active"]["revision"] == last, number
+        assert "candidate" not in world.status
+        held = {name for models in world.loaded.values() for name in models}
+        assert not any(name.startswith(B) for name in held), number
+        assert {last, A} <= held
+        assert set(world.created.values()) == {1}, "no Job was made twice"
+        events = [entry["event"] for entry in world.status["history"] if entry["revision"] == B]
+        assert events == ([] if numbered == 2 else ["Superseded"])
+    assert {"Building", "Loading", "Gating", "Rolling"} <= phases
+
+
+async def test_an_evaluator_that_times_out_three_times_promotes_nothing() -> None:
+    world = await rolled_out()
+    change(world, "b")
+    for _ in range(40):
+        await world.once()
+        for name, made in world.jobs.items():
+            if made["task"]["kind"] == "evaluate" and made["task"]["candidate"]["revision"] == B:
+                world.ended[name] = {"failure": "DeadlineExceeded"}
+        world.work_on("build")
+    tried = [made for made in world.jobs.values() if made["task"].get("candidate", {}).get("revision") == B]
+    assert (world.status["active"]["revision"], world.status["phase"]) == (A, "Paused")
+    assert condition(world, "GatePassed") == ("False", "GateInvalid")
+    assert len(tried) <= 3
+    assert world.created.total() == 2 + 1 + 3
+
+
 async def test_a_deleted_model_is_unloaded_before_its_finalizer_goes() -> None:
     world = await rolled_out()
     raw = world.api.objects["shop"]

@@ -61,8 +61,9 @@ def ends(fleet: Fleet) -> str:
             break
     fleet.step()
     fleet.check_fixed_point()
-    bound = {shop.binding.revision for shop in fleet.shops}
-    assert bound == {active.revision}
+    active = fleet.status.active
+    assert active is not None
+    assert {shop.binding.revision for shop in fleet.shops} == {active.revision}
     return active.revision
 
 

@@ -333,3 +333,13 @@ def test_swapping_the_sides_mirrors_the_differences(world: World, lost: list[int
 def test_a_list_that_is_bad_is_bad() -> None:
     assert set(bad_list(1)) == set(products(1)) - {products(1)[4], products(1)[11]}
     assert len(good_list(1)) == len(bad_list(1)) == 10
+
+
+@pytest.mark.parametrize(("families", "state"), [(58, State.INCONCLUSIVE), (59, State.PASS)])
+def test_a_holdout_below_59_families_shows_nothing_about_5_percent(tmp_path: Path, families: int, state: State) -> None:
+    small = make_world(tmp_path / "small", families)
+    verdict = decide(small.ask(small.perfect, Change.MODEL))
+    assert gate(verdict, "A").state is state
+    assert verdict.outcome is Outcome.INCONCLUSIVE, "and a traffic sample of fewer than 300 promotes nothing"
+    wanted = {one.gate: one.families for one in verdict.settlements}
+    assert wanted == {"B": 300 - families} | ({"A": 1} if families == 58 else {})
