@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,9 @@ async def test_a_model_goes_through_load_and_unload_on_one_server_alone(ports: T
     assert [(state.url, state.grpc_url, state.reachable) for state in before] == [
         (server.http_url, server.grpc_url, True) for server in pool.servers
     ]
+    versions = {state.version for state in before}
+    assert len(versions) == 1, "two servers of one program state one version"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", versions.pop())
     assert not any(state.ready(model) for state in before for model in model_names(REVISION))
     for _ in range(2):  # a second load is no error
         for model in model_names(REVISION):
