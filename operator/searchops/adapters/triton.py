@@ -31,10 +31,11 @@ class TritonServers:
 
     Args:
         timeout: seconds for an index or an inference.
-        load_timeout: seconds after which a load is unknown and left to the next survey; it goes on in the server.
+        load_timeout: seconds after which a load is unknown and left to the next survey; it goes on in the server. A
+            pass waits for the loads of all servers, so that one which hangs holds back the others for no longer.
     """
 
-    def __init__(self, *, timeout: float = 10.0, load_timeout: float = 60.0) -> None:
+    def __init__(self, *, timeout: float = 10.0, load_timeout: float = 15.0) -> None:
         self._timeout = timeout
         self._load_timeout = load_timeout
         self._clients: dict[str, triton.InferenceServerClient] = {}

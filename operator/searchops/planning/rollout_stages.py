@@ -167,7 +167,7 @@ def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     if job.problem is not None:
         reason = ModelReason.POD_TEMPLATE_NOT_FOUND if job.problem.missing else ModelReason.POD_TEMPLATE_NOT_ALLOWED
         return _stuck(status, "EngineBuilt", reason, job.problem.message)
-    waiting = no("EngineBuilt", ModelReason.BUILDING, f"Job {job.name} builds {candidate.revision}")
+    waiting = no("EngineBuilt", ModelReason.BUILDING, _building(job, candidate, result))
     if job.state is None:
         order = build_order(model, facts, status, candidate, job.name)
         create = CreateJob(order, model.spec.engine.worker.pod_template)
@@ -175,6 +175,17 @@ def _build(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
     if job.state.complete or job.state.failure:
         return _without_answer(building, candidate, job, "EngineBuilt", ModelReason.BUILD_FAILED)
     return Stage(building, (waiting,), (), JOB_POLL_SECONDS)
+
+
+def _building(job: JobFacts, candidate: RevisionStatus, result: BuildResult | None) -> str:
+    """What the Job does; where a try of its own has failed already, why: a full volume is not found out hours later."""
+    said = f"Job {job.name} builds {candidate.revision}"
+    if result is None:
+        return said
+    return (
+        f"{said} again: its last try ended with exit code {result.exit_code}: {result.message}; it goes on by itself "
+        "once that is put right"
+    )
 
 
 def _superseding(facts: ModelFacts, status: EmbeddingModelStatus) -> Stage:

@@ -32,6 +32,10 @@ MESSAGE_LIMIT = 512
 TroubleReason = Literal["NoAnswer", "Loading", "NotLoaded", "WrongVectors"]
 _SAME = {"Loading": "NotLoaded"}
 """A load under way is part of the trouble that asked for it: between two failed loads each server is Loading."""
+_NEXT = {
+    "WrongVectors": "it counts for no promotion; where reloads do not mend it, restart or replace this server",
+    "NotLoaded": "where it stays so, put right what it names, in the pool's repository or on this server",
+}
 _CAUSES = (
     ("refused", re.compile(r"(?i)connection refused|\brefused\b")),
     ("its name does not resolve", re.compile(r"(?i)\bdns\b|name resolution|getaddrinfo|name or service not known")),
@@ -136,9 +140,8 @@ def told(trouble: ServerTrouble) -> str:
         return f"{text}; restart it, or take it out of its pool's Secret where it is gone for good"
     if trouble.reason == "Loading":
         return f"{text}; where it stays so, restart this server"
-    if tries and trouble.retry_at is not None:
-        return f"{text}; tried {tries} times, again from {trouble.retry_at} on"
-    return text
+    again = f"; tried {tries} times, again from {trouble.retry_at} on" if tries and trouble.retry_at is not None else ""
+    return f"{text}{again}; {_NEXT[trouble.reason]}"
 
 
 def hurried(troubles: Iterable[ServerTrouble], now: datetime) -> bool:

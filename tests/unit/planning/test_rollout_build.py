@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from searchops.api.observed import JobState
-from searchops.api.tasks import FINAL_EXIT_CODES
+from searchops.api.tasks import EXIT_PUBLISH, FINAL_EXIT_CODES
 from searchops.planning.jobs import TemplateProblem, job_manifest
 from searchops.planning.model_facts import DeleteJob
 from searchops.planning.names import space_id
@@ -114,6 +114,20 @@ def test_a_job_that_runs_is_waited_for() -> None:
     facts = case.facts_of(model)
     plan = case.steady(model, replace(facts, build=case.job(facts.build, active=1)))
     assert (plan.actions, plan.requeue_after) == ((), 15.0)
+
+
+def test_a_try_that_failed_is_told_while_the_job_tries_again() -> None:
+    model = case.make_model(status=case.building())
+    facts = case.facts_of(model)
+    failed = case.build_result(case.chosen().revision, exit_code=EXIT_PUBLISH, message="no space left; check the volume")
+    running = case.job(facts.build, active=1)
+    plan = case.steady(model, replace(facts, build=running, build_result=failed))
+    assert (plan.actions, plan.requeue_after) == ((), 15.0)
+    assert case.condition(plan, "EngineBuilt") == ("False", "Building")
+    assert case.message(plan, "EngineBuilt") == (
+        f"Job {running.name} builds {case.chosen().revision} again: its last try ended with exit code 47: no space "
+        "left; check the volume; it goes on by itself once that is put right"
+    )
 
 
 def test_a_template_that_is_missing_or_not_allowed_makes_no_job() -> None:

@@ -131,7 +131,8 @@ def test_a_refused_load_is_tried_again_with_growing_pauses_and_keeps_its_beginni
     assert (trouble.reason, trouble.since, trouble.attempts) == ("NotLoaded", case.at(), 9)
     assert told(trouble) == (
         f"s1 does not serve {ONE}-enc (out of memory), NotLoaded since {case.at()}; tried 9 times, again from "
-        f"{case.at(seconds=1215)} on"
+        f"{case.at(seconds=1215)} on; where it stays so, put right what it names, in the pool's repository or on this "
+        "server"
     )
 
 
@@ -165,3 +166,40 @@ def test_a_restarted_server_is_loaded_at_once_whatever_its_vectors_were() -> Non
     broken = case.pool("p", case.server("s1", ONE), inference={("s1", ONE): "cosine 0.1"})
     assert sync_pool("shop", broken, (ONE,), patience).unloads == ()
     assert len(sync_pool("shop", case.pool("p", case.server("s1")), (ONE,), patience).loads) == 3
+
+
+def test_every_trouble_says_what_a_person_can_do() -> None:
+    said = {
+        "NoAnswer": "restart it, or take it out of its pool's Secret where it is gone for good",
+        "Loading": "where it stays so, restart this server",
+        "NotLoaded": "where it stays so, put right what it names, in the pool's repository or on this server",
+        "WrongVectors": "it counts for no promotion; where reloads do not mend it, restart or replace this server",
+    }
+    pool = case.pool(
+        "p",
+        case.server("s1", reachable=False, error="refused"),
+        case.server("s2", models=dict.fromkeys(model_parts(ONE), "LOADING")),
+        case.server("s3"),
+        case.server("s4", ONE),
+        inference={("s4", ONE): "cosine 0.31000 to the FP32 reference, wanted at least 0.999"},
+    )
+    sync = sync_pool("shop", pool, (ONE,), Patience(case.NOW, acting=False))
+    assert [(item.server, item.reason) for item in sync.troubles] == [
+        ("s1", "NoAnswer"),
+        ("s2", "Loading"),
+        ("s3", "NotLoaded"),
+        ("s4", "WrongVectors"),
+    ]
+    for item in sync.troubles:
+        assert told(item) == f"{item.message}, {item.reason} since {case.at()}; {said[item.reason]}"
+
+
+def test_a_server_that_hangs_in_a_load_is_not_asked_again_and_keeps_nobody_from_being_loaded() -> None:
+    hanging = case.server("s1", models={f"{ONE}-enc": "LOADING", f"{ONE}-tok": "READY", ONE: "READY"})
+    known = CALM.trouble("s1", ONE, "NotLoaded", "state not loaded", tried=True)
+    for minute in (1, 10, 100):
+        patience = Patience(case.later(minutes=minute), {("s1", ONE): known})
+        sync = sync_pool("shop", case.pool("p", hanging, case.server("s2")), (ONE,), patience)
+        assert {action.server.url for action in sync.loads} == {"s2"}
+        first = sync.troubles[0]
+        assert (first.reason, first.since, first.attempts) == ("Loading", case.at(), 1)
