@@ -146,16 +146,22 @@ def _compare(seen: _Comparison, server: ServerState, revision: str) -> bool:
 
 
 def _load(seen: _Comparison, server: ServerState, revision: str, absent: list[str]) -> None:
-    """Load what is absent and not on its way, where it is due."""
-    idle = [part for part in absent if server.models.get(part) != "LOADING"]
+    """Load what is absent and not on its way, where it is due.
+
+    The text model calls the two others while it warms up, so it waits for those: its failure would hide their trouble.
+    """
+    loading = [part for part in absent if server.models.get(part) == "LOADING"]
+    idle = [part for part in absent if part not in loading and not (loading and part == revision)]
     tried = bool(idle) and seen.patience.due(server.url, revision, "NotLoaded")
     if tried:
         seen.loads += [LoadModel(server, part) for part in idle]
-    said = [server.reasons.get(part, "") or seen.pool.refusals.get((server.url, part), "") for part in absent]
-    part, reason = next(((part, text) for part, text in zip(absent, said, strict=True) if text), (absent[0], ""))
+    if not idle:
+        seen.lacks(server, revision, "Loading", f"{server.url} does not serve {loading[0]} (state LOADING)")
+        return
+    said = [server.reasons.get(part, "") or seen.pool.refusals.get((server.url, part), "") for part in idle]
+    part, reason = next(((part, text) for part, text in zip(idle, said, strict=True) if text), (idle[0], ""))
     reason = steady(reason) or f"state {server.models.get(part, 'not loaded')}"
-    message = f"{server.url} does not serve {part} ({reason})"
-    seen.lacks(server, revision, "NotLoaded" if idle else "Loading", message, tried=tried)
+    seen.lacks(server, revision, "NotLoaded", f"{server.url} does not serve {part} ({reason})", tried=tried)
 
 
 def _reload(seen: _Comparison, server: ServerState, revision: str, outcome: str) -> None:

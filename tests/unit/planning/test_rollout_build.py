@@ -119,7 +119,9 @@ def test_a_job_that_runs_is_waited_for() -> None:
 def test_a_try_that_failed_is_told_while_the_job_tries_again() -> None:
     model = case.make_model(status=case.building())
     facts = case.facts_of(model)
-    failed = case.build_result(case.chosen().revision, exit_code=EXIT_PUBLISH, message="no space left; check the volume")
+    failed = case.build_result(
+        case.chosen().revision, exit_code=EXIT_PUBLISH, message="no space left; check the volume"
+    )
     running = case.job(facts.build, active=1)
     plan = case.steady(model, replace(facts, build=running, build_result=failed))
     assert (plan.actions, plan.requeue_after) == ((), 15.0)

@@ -23,9 +23,14 @@ def test_models_are_loaded_encoder_first_and_unloaded_in_reverse() -> None:
     assert (sync.total, sync.in_sync, sync.serves(TWO)) == (1, 0, False)
 
 
-def test_a_part_that_is_loading_is_waited_for_and_the_others_are_loaded() -> None:
-    state = case.server("s1", models={f"{ONE}-enc": "READY", f"{ONE}-tok": "LOADING"})
-    assert case.told(sync_pool("shop", case.pool("p", state), (ONE,), CALM).loads) == [f"load s1 {ONE}"]
+def test_the_text_model_waits_for_what_it_calls_and_the_others_wait_for_nobody() -> None:
+    loading = case.server(
+        "s1", models={f"{ONE}-enc": "READY", f"{ONE}-tok": "LOADING"}, reasons={ONE: "warm-up failed"}
+    )
+    sync = sync_pool("shop", case.pool("p", loading), (ONE,), CALM)
+    assert (sync.loads, sync.waits_for(ONE)) == ((), (f"s1 does not serve {ONE}-tok (state LOADING)",))
+    state = case.server("s1", models={f"{ONE}-enc": "LOADING"})
+    assert case.told(sync_pool("shop", case.pool("p", state), (ONE,), CALM).loads) == [f"load s1 {ONE}-tok"]
 
 
 def test_a_load_that_failed_is_told_with_its_reason() -> None:
@@ -195,7 +200,7 @@ def test_every_trouble_says_what_a_person_can_do() -> None:
 
 
 def test_a_server_that_hangs_in_a_load_is_not_asked_again_and_keeps_nobody_from_being_loaded() -> None:
-    hanging = case.server("s1", models={f"{ONE}-enc": "LOADING", f"{ONE}-tok": "READY", ONE: "READY"})
+    hanging = case.server("s1", models={f"{ONE}-enc": "LOADING", f"{ONE}-tok": "READY"})
     known = CALM.trouble("s1", ONE, "NotLoaded", "state not loaded", tried=True)
     for minute in (1, 10, 100):
         patience = Patience(case.later(minutes=minute), {("s1", ONE): known})

