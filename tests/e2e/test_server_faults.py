@@ -263,8 +263,11 @@ async def test_loads_that_fail_are_told_in_tritons_words_and_tried_ever_more_rar
     assert f"does not serve {promoted.revision}-enc" in found["message"]
     assert "INVALID_PROTOBUF" in found["message"]
     assert "put right what it names" in found["told"]
-    while (await _trouble(fleet, failing.url, "NotLoaded"))["attempts"] < 2:
-        await asyncio.sleep(1)
+
+    async def tried_again() -> bool:
+        return bool((await _trouble(fleet, failing.url, "NotLoaded"))["attempts"] >= 2)
+
+    await fleet.until("the failed load is tried again", tried_again)
     waits = time.monotonic() - started
     assert failing.loads() <= 3 + waits / 5, "the first waits are 5, 10 and 20 s"
     assert "READY" not in {(await fleet.served(one.url)).get(f"{promoted.revision}-enc") for one in (failing, cut)}

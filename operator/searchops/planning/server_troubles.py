@@ -159,7 +159,7 @@ def cause(said: str) -> str:
 
 
 def steady(said: str) -> str:
-    """What a server or its client said, without times, addresses of memory and waits."""
+    """What a server or its client said, on one line, without times, addresses of memory and waits."""
     for pattern in _VOLATILE:
         said = pattern.sub("…", said)
-    return said
+    return " ".join(said.split())

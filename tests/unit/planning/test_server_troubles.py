@@ -113,6 +113,10 @@ def test_a_dead_server_is_looked_at_calmly_and_writes_no_status_by_other_words()
         ("[StatusCode.DEADLINE_EXCEEDED] Deadline Exceeded", "timed out"),
         ("DNS resolution failed for triton-3:8001: C-ares status is not ARES_SUCCESS", "its name does not resolve"),
         ("Handshake read failed", "the TLS handshake failed"),
+        (
+            "Internal: RuntimeError: no room\n\nAt:\n  model.py(58): initialize\n",
+            "Internal: RuntimeError: no room At: model.py(58): initialize",
+        ),
         ("failed at 2026-11-24T12:00:03Z after 12.5 ms in 0x7f00ab", "failed at … after … in …"),
     ],
 )
