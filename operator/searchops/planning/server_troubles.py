@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from searchops.api.meta import format_time, parse_time
 from searchops.api.v1alpha1.embedding_model_status import ServerTrouble
+from searchops.planning.conditions import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +34,8 @@ TroubleReason = Literal["NoAnswer", "Loading", "NotLoaded", "WrongVectors"]
 _SAME = {"Loading": "NotLoaded"}
 """A load under way is part of the trouble that asked for it: between two failed loads each server is Loading."""
 _NEXT = {
+    "NoAnswer": "restart it, or take it out of its pool's Secret where it is gone for good",
+    "Loading": "where it stays so, restart this server",
     "WrongVectors": "it counts for no promotion; where reloads do not mend it, restart or replace this server",
     "NotLoaded": "where it stays so, put right what it names, in the pool's repository or on this server",
 }
@@ -136,12 +139,22 @@ def told(trouble: ServerTrouble) -> str:
     tries = _tries(trouble, trouble.reason)
     if trouble.reason == "WrongVectors" and tries >= MAX_RELOADS:
         return f"{text}; reloaded {tries} times in vain: restart or replace this server"
-    if trouble.reason == "NoAnswer":
-        return f"{text}; restart it, or take it out of its pool's Secret where it is gone for good"
-    if trouble.reason == "Loading":
-        return f"{text}; where it stays so, restart this server"
-    again = f"; tried {tries} times, again from {trouble.retry_at} on" if tries and trouble.retry_at is not None else ""
+    tried = trouble.reason in ("NotLoaded", "WrongVectors") and tries and trouble.retry_at is not None
+    again = f"; tried {tries} times, again from {trouble.retry_at} on" if tried else ""
     return f"{text}{again}; {_NEXT[trouble.reason]}"
+
+
+def told_together(troubles: Iterable[ServerTrouble]) -> str:
+    """Every trouble; where a message does not hold what each server said, every server with its reason all the same."""
+    items = tuple(dict.fromkeys(troubles))
+    whole = "; ".join(dict.fromkeys(told(item) for item in items))
+    if len(whole) <= MAX_MESSAGE:
+        return whole
+    by_reason: dict[str, list[str]] = {}
+    for item in items:
+        by_reason.setdefault(item.reason, []).append(f"{item.server} ({item.revision} since {item.since})")
+    parts = [f"{reason}: {', '.join(where)}; {_NEXT[reason]}" for reason, where in sorted(by_reason.items())]
+    return "; ".join(("what each server said is in status.servers.failing", *parts))
 
 
 def hurried(troubles: Iterable[ServerTrouble], now: datetime) -> bool:

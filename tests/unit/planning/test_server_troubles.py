@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchops.api.meta import parse_time
+from searchops.planning.conditions import MAX_MESSAGE
 from searchops.planning.rollout import plan_model
 from searchops.planning.server_troubles import (
     HURRIED_SECONDS,
@@ -18,6 +19,8 @@ from searchops.planning.server_troubles import (
     cause,
     hurried,
     steady,
+    told,
+    told_together,
 )
 from unit.planning import rollout_cases as case
 
@@ -127,3 +130,22 @@ def test_a_cause_is_the_same_in_every_pass(said: str, words: str) -> None:
 def test_names_and_figures_of_ours_are_kept() -> None:
     said = f"http://10.0.0.7:8000 does not serve {ONE}-enc (out of memory: 512 MiB wanted), cosine 0.31000"
     assert steady(said) == said
+
+
+def test_many_servers_that_say_much_are_all_named_with_what_to_do() -> None:
+    long = "load failed: " + "w" * 300
+    troubles = [
+        Patience(case.NOW).trouble(f"http://triton-{number}:8000", ONE, reason, long)
+        for number, reason in enumerate(("NotLoaded", "Loading", "NotLoaded", "WrongVectors"))
+    ]
+    said = told_together(troubles)
+    assert len(said) <= MAX_MESSAGE
+    assert said == (
+        "what each server said is in status.servers.failing; "
+        f"Loading: http://triton-1:8000 ({ONE} since {case.at()}); where it stays so, restart this server; "
+        f"NotLoaded: http://triton-0:8000 ({ONE} since {case.at()}), http://triton-2:8000 ({ONE} since {case.at()}); "
+        "where it stays so, put right what it names, in the pool's repository or on this server; "
+        f"WrongVectors: http://triton-3:8000 ({ONE} since {case.at()}); it counts for no promotion; where reloads do "
+        "not mend it, restart or replace this server"
+    )
+    assert told_together(troubles[:1]) == told(troubles[0])
