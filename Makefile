@@ -82,7 +82,7 @@ bench: install ## Benchmarks, one JSON line a figure in build/bench
 bench-tenants: install ## Every promise about tenants, the read for drift too
 	$(PYTEST) tests/scale/test_bench_tenants.py tests/scale/test_bench_drift.py
 
-bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search, tenants
+bench-%: install ## One benchmark by its file's name: gate, operator, reindex, search, serving, tenants
 	$(PYTEST) $(or $(wildcard tests/scale/test_bench_$*.py),$(error there is no benchmark $*: $(BENCHMARKS)))
 
 gpu-check: $(if $(GPU_CHECKPOINT),,build/ladder/r3) ## On a machine with an NVIDIA GPU: accuracy and speed of torch, ONNX Runtime and TensorRT
