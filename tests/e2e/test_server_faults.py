@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,8 +23,8 @@ import yaml
 
 from searchops_sandbox.demo.buckets import EXAMPLES
 from searchops_sandbox.fleet import Fleet, condition_of, tenant_manifest
-from searchops_sandbox.processes import SandboxError
 from searchops_sandbox.replicas import FAILS, NEVER_READY, WRONG_VECTORS, Replica, mend, spoil
+from searchops_sandbox.searches import PAUSE_SECONDS, Searches
 from searchops_sandbox.tiny_checkpoint import write_tiny_checkpoint
 from searchops_workers.digests import directory_digest
 from searchops_workers.engines.repository import model_names, staging_folder
@@ -38,54 +38,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 NAME = "replicated"
 TENANT = "searched"
 QUERIES = ("M12 hex nut A2-70", "wood screw for decking", "stainless washer", "anchor for concrete")
-PAUSE_SECONDS = 0.2
+TOLD_SECONDS = 90.0
 UNLOADED_SECONDS = 30.0
 NEIGHBOUR = "neighbour-tok"
 SMALL_FILE = 64 * 1024
 """Bytes: more than a worker's log and answer, less than any graph."""
-
-Answer = list[tuple[str, float]]
-
-
-@dataclass
-class Searches:
-    """What a merchant's shoppers are answered all the while.
-
-    Attributes:
-        first: the answer to each query that every later one has to equal.
-        changed: what differed.
-        degraded: answers by the lexical legs alone, which say so: the server took too long, on a machine at work.
-    """
-
-    fleet: Fleet
-    first: dict[str, Answer] = field(default_factory=dict)
-    asked: int = 0
-    degraded: int = 0
-    changed: list[str] = field(default_factory=list)
-
-    async def ask(self, query: str) -> tuple[Answer, bool]:
-        """Ids and scores, and whether the lexical legs answered alone."""
-        token = await self.fleet.token(TENANT, "storefront")
-        body = {"query": query, "limit": 10}
-        status, answer = await self.fleet.gateway("POST", TENANT, "/search", token, body=body)
-        if status != 200:
-            raise SandboxError(f"{query!r} answered {status}: {answer}")
-        return [(hit["id"], hit["score"]) for hit in answer["hits"]], bool(answer["degraded"])
-
-    async def go_on(self) -> None:
-        """Ask for ever."""
-        while True:
-            for query in QUERIES:
-                self.asked += 1
-                try:
-                    answer, degraded = await self.ask(query)
-                except (SandboxError, OSError, TimeoutError) as error:
-                    self.changed.append(f"{query!r}: {error}"[:300])
-                else:
-                    self.degraded += degraded
-                    if not degraded and answer != self.first[query]:
-                        self.changed.append(f"{query!r}: {answer}, wanted {self.first[query]}")
-                await asyncio.sleep(PAUSE_SECONDS)
 
 
 @dataclass
@@ -112,7 +69,7 @@ async def promoted(fleet: Fleet) -> AsyncIterator[Promoted]:
     await fleet.condition("searchtenants", TENANT, "ModelBound", "True", seconds=300)
     await _in_sync(fleet, 2)
     revision = (await fleet.get("embeddingmodels", NAME))["status"]["active"]["revision"]
-    searches = Searches(fleet)
+    searches = Searches(fleet, TENANT, QUERIES)
 
     async def answered() -> bool:
         found = {query: await searches.ask(query) for query in QUERIES}
@@ -159,33 +116,33 @@ async def replicas(fleet: Fleet, promoted: Promoted) -> AsyncIterator[dict[str, 
     await _in_sync(fleet, 2)
 
 
-async def _trouble(fleet: Fleet, url: str, reason: str, *, seconds: float = 60) -> dict[str, Any]:
-    """The entry of a server in the model's status, which ServersInSync names."""
+async def _trouble(fleet: Fleet, url: str, reason: str, saying: str = "") -> dict[str, Any]:
+    """The entry of a server in the model's status, which ServersInSync names, once it says so."""
 
     async def named() -> dict[str, Any] | None:
         model = await fleet.get("embeddingmodels", NAME)
         failing = model["status"]["servers"].get("failing", [])
         found = next((one for one in failing if (one["server"], one["reason"]) == (url, reason)), None)
         said = condition_of(model, "ServersInSync")
-        if found is None or said.get("status") != "False":
+        if found is None or saying not in found["message"] or said.get("status") != "False":
             return None
         for word in (url, reason, found["revision"], f"since {found['since']}"):
             assert word in said["message"]
         return {**found, "told": said["message"]}
 
-    found = await fleet.until(f"ServersInSync says {reason} of {url}", named, seconds=seconds)
+    found = await fleet.until(f"ServersInSync says {reason} {saying!r} of {url}", named, seconds=TOLD_SECONDS)
     assert found is not None
     return found
 
 
-async def _forgotten(fleet: Fleet, url: str, *, seconds: float = 60) -> None:
+async def _forgotten(fleet: Fleet, url: str) -> None:
     """A server is in no trouble any more."""
 
     async def fine() -> bool:
         model = await fleet.get("embeddingmodels", NAME)
         return url not in {one["server"] for one in model["status"]["servers"].get("failing", [])}
 
-    await fleet.until(f"{url} holds what it should", fine, seconds=seconds)
+    await fleet.until(f"{url} holds what it should", fine, seconds=TOLD_SECONDS)
 
 
 async def _in_sync(fleet: Fleet, servers: int) -> None:
@@ -257,11 +214,9 @@ async def test_loads_that_fail_are_told_in_tritons_words_and_tried_ever_more_rar
     cut.cut_short(promoted.revision)
     await asyncio.gather(failing.server.start(), cut.server.start())
     started = time.monotonic()
-    found = await _trouble(fleet, failing.url, "NotLoaded")
-    assert "no room on the device for 91 MB of weights" in found["message"]
-    found = await _trouble(fleet, cut.url, "NotLoaded")
+    await _trouble(fleet, failing.url, "NotLoaded", "no room on the device for 91 MB of weights")
+    found = await _trouble(fleet, cut.url, "NotLoaded", "INVALID_PROTOBUF")
     assert f"does not serve {promoted.revision}-enc" in found["message"]
-    assert "INVALID_PROTOBUF" in found["message"]
     assert "put right what it names" in found["told"]
 
     async def tried_again() -> bool:

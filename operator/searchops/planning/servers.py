@@ -160,7 +160,7 @@ def _load(seen: _Comparison, server: ServerState, revision: str, absent: list[st
         return
     said = [server.reasons.get(part, "") or seen.pool.refusals.get((server.url, part), "") for part in idle]
     part, reason = next(((part, text) for part, text in zip(idle, said, strict=True) if text), (idle[0], ""))
-    reason = steady(reason) or f"state {server.models.get(part, 'not loaded')}"
+    reason = steady(reason) or f"state {server.models.get(part) or 'not loaded'}"
     seen.lacks(server, revision, "NotLoaded", f"{server.url} does not serve {part} ({reason})", tried=tried)
 
 
