@@ -23,7 +23,8 @@ from searchops_workers.holdout.hard_rules import incomplete
 from searchops_workers.holdout.inputs import SEED, Anchor, Change, GateInput, Rules
 from searchops_workers.holdout.multiplicity import Wear
 from searchops_workers.holdout.power import power_report, size_of
-from searchops_workers.holdout.report import html_report, markdown_report
+from searchops_workers.holdout.report.markdown import markdown_report
+from searchops_workers.holdout.report.page import html_report
 from searchops_workers.holdout.runs import read_run
 from searchops_workers.holdout.verdicts import Outcome, Reason
 

@@ -35,7 +35,8 @@ from searchops_workers.holdout.evidence_places import kept_on, place_of
 from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules, VectorReport
 from searchops_workers.holdout.material import Material, MaterialError, fetch_material
 from searchops_workers.holdout.recorded_runs import recorded_run, run_beside, run_bytes
-from searchops_workers.holdout.report import html_report, markdown_report
+from searchops_workers.holdout.report.markdown import markdown_report
+from searchops_workers.holdout.report.page import html_report
 from searchops_workers.holdout.runs import Legs, Ranking, Run
 from searchops_workers.holdout.verdicts import Reason
 from searchops_workers.retrieval.commands import offline_binding

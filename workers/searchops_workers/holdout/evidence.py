@@ -88,17 +88,18 @@ def evidence_document(question: GateInput, verdict: Verdict) -> Document:
 
 def evidence_bytes(document: Document) -> bytes:
     """Canonical JSON: sorted keys, no blanks, UTF-8, floats at nine decimals, one line end."""
-    text = json.dumps(_rounded(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(rounded(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """The document as it reads back from its JSON: floats at nine decimals, lists for tuples."""
     if isinstance(value, float):
         return round(value, _DECIMALS) + 0.0
     if isinstance(value, dict):
-        return {str(key): _rounded(item) for key, item in value.items()}
+        return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value
 
 
@@ -155,6 +156,8 @@ def _query(one: QueryOutcome) -> Document:
     return {
         "id": one.query.id,
         "family": one.query.family,
+        "text": one.query.text,
+        "weight": one.query.weight,
         "split": one.query.split.value,
         "right": one.right_products,
         "good": [one.incumbent.good, one.candidate.good],

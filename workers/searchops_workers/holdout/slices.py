@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from searchops_workers.holdout.intervals import binomial_p, mcnemar_p
+from searchops_workers.holdout.intervals import binomial_p, clopper_pearson, mcnemar_p
 from searchops_workers.holdout.multiplicity import holm
 from searchops_workers.holdout.outcomes import LossCount, QueryOutcome, by_family, count_losses
 from searchops_workers.holdout.records import QueryClass
@@ -30,6 +30,7 @@ class Slice:
         margin: share that may be lost; None for the paired test of zero results.
         p_worst: p-value in the worst case, which must not reject for a Pass.
         p_best: p-value in the best case, which must reject for a Regressed.
+        counts: of the share; None for the paired test.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Slice:
     margin: float | None
     p_worst: float
     p_best: float
+    counts: LossCount | None = None
 
     @property
     def tested(self) -> bool:
@@ -101,6 +103,7 @@ def _slice(name: str, counts: LossCount, margin: float) -> Slice:
         margin,
         p_worst=binomial_p(counts.worst_lost, counts.worst_of, margin),
         p_best=binomial_p(counts.best_lost, counts.of, margin),
+        counts=counts,
     )
 
 
@@ -130,13 +133,24 @@ def _row(part: Slice, worst: float | None, best: float | None, alpha: float) -> 
     state = State.NOT_TESTED
     if worst is not None and best is not None:
         state = State.REGRESSED if best <= alpha else State.INCONCLUSIVE if worst <= alpha else State.PASS
+    lower, upper = _shown_bounds(part.counts, alpha)
     return {
         "name": part.name,
         "families": part.families,
         "lost": part.lost,
         "margin": part.margin,
+        "lower": lower,
+        "upper": upper,
         "p": part.p_best,
         "holm": best,
         "holmWorstCase": worst,
         "state": state.value,
     }
+
+
+def _shown_bounds(counts: LossCount | None, alpha: float) -> tuple[float | None, float | None]:
+    """One-sided bounds of one slice alone, best case and worst case: for people; Holm's p decides."""
+    if counts is None or counts.of == 0:
+        return None, None
+    lower = clopper_pearson(counts.best_lost, counts.of, alpha).lower
+    return lower, clopper_pearson(counts.worst_lost, counts.worst_of, alpha).upper

@@ -19,7 +19,8 @@ from searchops_workers.holdout.evidence import (
     verdict_status,
 )
 from searchops_workers.holdout.format import load
-from searchops_workers.holdout.report import html_report, markdown_report
+from searchops_workers.holdout.report.markdown import markdown_report
+from searchops_workers.holdout.report.page import html_report
 from searchops_workers.holdout.runs import Run
 from searchops_workers.holdout.verdicts import Outcome
 from unit.workers.holdout.gate_samples import make_world
