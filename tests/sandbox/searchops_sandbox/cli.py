@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from searchops_sandbox.binaries import DEMO, PROGRAMS, ensure_binaries
+from searchops_sandbox.chromium import ensure_chromium
 from searchops_sandbox.processes import SandboxError
 from searchops_sandbox.sandbox import Sandbox
 from searchops_sandbox.triton_environment import cache_root, ensure_environment
@@ -32,12 +33,16 @@ StateFile = Annotated[
 
 @app.command()
 def build(
-    everything: Annotated[bool, typer.Option("--all", help="Also what only tests need: Argo CD.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what only tests need: Argo CD and a browser.")
+    ] = False,
 ) -> None:
     """Build the control plane's programs and the Triton environment into the cache folder."""
     for path in ensure_binaries(tuple(PROGRAMS) if everything else DEMO).values():
         typer.echo(path)
     typer.echo(ensure_environment().root)
+    if everything:
+        typer.echo(ensure_chromium())
 
 
 @app.command()

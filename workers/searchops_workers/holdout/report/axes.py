@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EDGE = 3.0
+EDGE = 5.0
 """Percent left free at both ends of an axis, unless it needs room for its letters: a mark at an end is seen whole."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 

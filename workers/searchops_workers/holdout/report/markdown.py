@@ -66,7 +66,7 @@ def _forest(forest: Forest, observed: str) -> Table:
     ]
     if forest.left_out:
         rows.append(("…", "", "", "", "", "", f"{forest.left_out} more slices are in the JSON document"))
-    return ("what", "state", "counted", observed, "between", "allowed", "note"), rows
+    return ("what", "state", "counted", observed, "bounds", "allowed", "note"), rows
 
 
 def _changes(title: str, found: ChangedList) -> list[str]:

@@ -59,7 +59,7 @@ class Strip:
         """The row for those who do not see it."""
         if self.note:
             return f"{self.name}: {self.note}"
-        return f"{self.name}: observed {self.share}, between {self.bounds}, allowed {self.allowed}: {self.state}"
+        return f"{self.name}: observed {self.share}, from {self.bounds}, allowed {self.allowed}: {self.state}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def _graded_axis(values: Sequence[float]) -> Axis:
 def _strip(row: _Row, line: Axis | None, label: Any) -> Strip:
     if line is None or row.observed is None:
         return Strip(row.name, row.title, row.state, row.figures, note=row.note or "nothing was counted")
-    bounds = "–" if row.lower is None or row.upper is None else f"{label(row.lower)} and {label(row.upper)}"
+    bounds = "–" if row.lower is None or row.upper is None else f"{label(row.lower)} to {label(row.upper)}"
     return Strip(
         row.name,
         row.title,
