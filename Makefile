@@ -1,4 +1,4 @@
-# Every target installs what it needs; the only tools wanted beforehand are Python 3.11, Go 1.26 and git.
+# Every target installs what it needs; the only tools wanted beforehand are Python 3.11, Go 1.26, git, and a browser for `test`.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
