@@ -153,5 +153,8 @@ class OperatorSettings(BaseSettings):
         """Whether a namespaced kind of this namespace may read this URI."""
         if uri.startswith("file://") and not self.allow_file_uris:
             return False
-        prefixes = [prefix.replace("{namespace}", namespace) for prefix in self.catalogue_prefixes]
-        return any(uri.startswith(prefix) for prefix in prefixes)
+        return uri.startswith(self.prefixes_of(namespace))
+
+    def prefixes_of(self, namespace: str) -> tuple[str, ...]:
+        """The prefixes of URIs that namespaced kinds of this namespace may read."""
+        return tuple(prefix.replace("{namespace}", namespace) for prefix in self.catalogue_prefixes)

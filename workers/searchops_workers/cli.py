@@ -17,6 +17,7 @@ from searchops.api.tasks import (
     BackupTask,
     BuildTask,
     EvaluateTask,
+    PinnedTask,
     ProveTask,
 )
 from searchops_workers.holdout.commands import gate_app, holdout_app
@@ -52,6 +53,10 @@ def run() -> None:
         from searchops_workers.holdout.evaluate import run_evaluate
 
         raise typer.Exit(run_evaluate(task))
+    if isinstance(task, PinnedTask):
+        from searchops_workers.holdout.pinned import run_pinned
+
+        raise typer.Exit(run_pinned(task))
     if isinstance(task, BackupTask | ProveTask):
         from searchops_workers.backup.commands import run_backup
 

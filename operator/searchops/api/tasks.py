@@ -214,6 +214,50 @@ class EvaluateResult(ApiModel):
     evidence_digest: str = ""
 
 
+class PinnedTask(ApiModel):
+    """A tenant's own pinned queries, searched as the tenant is bound now and as its model wants it to be.
+
+    Attributes:
+        field: path of the set in the tenant, for messages.
+        pinned: the set: a holdout directory.
+        within: prefixes of URIs that the tenant's namespace may read; the set's catalogue must lie there too.
+        incumbent: what the tenant is bound to.
+        candidate: what it would be bound to.
+        servers: gRPC addresses (``host:port``) of the serving pool, which serves both.
+    """
+
+    kind: Literal["pinned"] = "pinned"
+    field: str
+    pinned: ArtifactReference
+    within: tuple[str, ...]
+    incumbent: Binding
+    candidate: Binding
+    servers: tuple[str, ...]
+    evidence_uri: str
+    result_uri: str
+
+
+class PinnedResult(ApiModel):
+    """What became of the pinned queries; everything else is in the evidence document.
+
+    Attributes:
+        outcome: Pass lets the tenant follow; anything else holds this one tenant back.
+        lost: ids of the first queries that are lost, or may be.
+        lost_total: how many they are in all.
+        of: queries of the set that something right can be found for.
+    """
+
+    kind: Literal["pinned"] = "pinned"
+    revision: str
+    outcome: Outcome
+    message: Annotated[str, Field(max_length=1024)] = ""
+    lost: Annotated[tuple[str, ...], Field(max_length=10)] = ()
+    lost_total: int = 0
+    of: int = 0
+    evidence_uri: str = ""
+    evidence_digest: str = ""
+
+
 class CellAddress(ApiModel):
     """How a worker reaches a cell; its token comes in ``SEARCHOPS_CELL_TOKEN``.
 
@@ -349,7 +393,11 @@ class BackupResult(ApiModel):
     message: Annotated[str, Field(max_length=1024)] = ""
 
 
-Task = Annotated[BuildTask | EvaluateTask | ReindexTask | BackupTask | ProveTask, Field(discriminator="kind")]
-TASK: TypeAdapter[BuildTask | EvaluateTask | ReindexTask | BackupTask | ProveTask] = TypeAdapter(Task)
-Answer = Annotated[BuildResult | EvaluateResult | SliceResult | BackupResult, Field(discriminator="kind")]
-ANSWER: TypeAdapter[BuildResult | EvaluateResult | SliceResult | BackupResult] = TypeAdapter(Answer)
+Task = Annotated[
+    BuildTask | EvaluateTask | PinnedTask | ReindexTask | BackupTask | ProveTask, Field(discriminator="kind")
+]
+TASK: TypeAdapter[BuildTask | EvaluateTask | PinnedTask | ReindexTask | BackupTask | ProveTask] = TypeAdapter(Task)
+Answer = Annotated[
+    BuildResult | EvaluateResult | PinnedResult | SliceResult | BackupResult, Field(discriminator="kind")
+]
+ANSWER: TypeAdapter[BuildResult | EvaluateResult | PinnedResult | SliceResult | BackupResult] = TypeAdapter(Answer)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from searchops_sandbox import chromium
 from searchops_sandbox.chromium import ensure_chromium, launch_flags
 from searchops_sandbox.processes import SandboxError
 
@@ -55,7 +55,7 @@ def test_who_cannot_install_is_told_what_to_install(bare: Path, monkeypatch: pyt
     with pytest.raises(SandboxError, match="apt-get install chromium"):
         ensure_chromium()
     program(bare, "apt-get")
-    monkeypatch.setattr(chromium.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxError, match="no chromium, google-chrome, chrome on PATH"):
         ensure_chromium()
     assert "--no-sandbox" not in launch_flags()
@@ -63,7 +63,7 @@ def test_who_cannot_install_is_told_what_to_install(bare: Path, monkeypatch: pyt
 
 def test_root_installs_the_package_of_the_distribution(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(bare, "apt-get")
-    monkeypatch.setattr(chromium.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     asked: list[list[str]] = []
 
     def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ def test_root_installs_the_package_of_the_distribution(bare: Path, monkeypatch: 
             program(bare, "chromium")
         return subprocess.CompletedProcess(argv, 0, "", "")
 
-    monkeypatch.setattr(chromium.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     assert ensure_chromium() == bare / "chromium"
     assert [argv[0] for argv in asked] == ["update", "install"]
     assert "chromium" in asked[1]
@@ -81,9 +81,9 @@ def test_root_installs_the_package_of_the_distribution(bare: Path, monkeypatch: 
 
 def test_a_failed_installation_is_an_error_with_its_output(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(bare, "apt-get")
-    monkeypatch.setattr(chromium.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(
-        chromium.subprocess,
+        subprocess,
         "run",
         lambda argv, **_: subprocess.CompletedProcess(argv, 100, "", "E: Unable to locate package"),
     )

@@ -62,6 +62,17 @@ def fetch_directory(uri: str, into: Path, *, absent: BuildStage) -> Path:
     return into
 
 
+def stored_bytes(uri: str) -> int:
+    """Bytes of what is at a URI, of everything under it where that is a folder; 0 where nothing is there.
+
+    Raises:
+        BuildError: stage RETRY, where the store does not answer.
+    """
+    system, path = open_uri(uri)
+    with _reaching(uri, "read"):
+        return int(system.du(path)) if system.exists(path) else 0
+
+
 def read_bytes(uri: str) -> bytes:
     """The content of a URI.
 

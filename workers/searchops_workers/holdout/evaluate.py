@@ -8,19 +8,15 @@ cannot be compared with anything.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from searchops.api.tasks import EXIT_OK, EXIT_RETRY, Arm, EvaluateResult, EvaluateTask
 from searchops.api.v1alpha1.search_tenant import LANGUAGES
 from searchops_workers.answers import answer
 from searchops_workers.digests import bytes_digest
-from searchops_workers.encoders.errors import BadVectors, EncoderError
-from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder
+from searchops_workers.encoders.errors import EncoderError
 from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.holdout.decide import decide
@@ -32,37 +28,22 @@ from searchops_workers.holdout.evidence import (
     verdict_status,
 )
 from searchops_workers.holdout.evidence_places import kept_on, place_of
-from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules, VectorReport
+from searchops_workers.holdout.inputs import Anchor, Change, GateInput, Rules
 from searchops_workers.holdout.material import Material, MaterialError, fetch_material
+from searchops_workers.holdout.measuring import Measured, Served, measure
 from searchops_workers.holdout.recorded_runs import recorded_run, run_beside, run_bytes
 from searchops_workers.holdout.report.markdown import markdown_report
 from searchops_workers.holdout.report.page import html_report
-from searchops_workers.holdout.runs import Legs, Ranking, Run
+from searchops_workers.holdout.runs import Ranking, Run
 from searchops_workers.holdout.verdicts import Reason
 from searchops_workers.retrieval.commands import offline_binding
-from searchops_workers.retrieval.documents import render
-from searchops_workers.retrieval.offline import EdgeIndex
-from searchops_workers.retrieval.query import needs_dense
-from searchops_workers.retrieval.search import Searcher
 
 if TYPE_CHECKING:
-    from searchops.api.retrieval import Binding
     from searchops.api.v1alpha1.embedding_model import HoldoutReference
-    from searchops_workers.encoders.protocol import Encoder
+    from searchops_workers.holdout.evidence import Document
     from searchops_workers.holdout.format import Holdout
 
-DEPTH = 50
-BATCH = 64
-CALL_SECONDS = 60.0
 PRECEDENCE = ("Regressed", "Invalid", "Inconclusive", "Pass", "Better")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One arm: its result lists and what was seen of its vectors."""
-
-    run: Run
-    vectors: VectorReport | None
 
 
 def run_evaluate(task: EvaluateTask) -> int:
@@ -125,9 +106,7 @@ def _answer(task: EvaluateTask, question: GateInput, uri: str) -> EvaluateResult
     document = evidence_document(question, verdict)
     content = evidence_bytes(document)
     write_bytes(run_beside(uri), run_bytes(question.candidate))
-    write_bytes(uri, content)
-    write_bytes(uri.replace(".json", ".md"), markdown_report(document).encode())
-    write_bytes(uri.replace(".json", ".html"), html_report(document).encode())
+    keep_evidence(uri, document, content)
     status = verdict_status(question, verdict, evidence_uri=uri, content=content)
     return EvaluateResult(
         revision=task.candidate.revision,
@@ -164,6 +143,13 @@ def _recorded(arm: Arm, name: str, holdout: Holdout) -> Measured | None:
     return Measured(Run(f"{arm.revision} as recorded", listed), None)
 
 
+def keep_evidence(uri: str, document: Document, content: bytes) -> None:
+    """The document, and beside it both of its reports."""
+    write_bytes(uri, content)
+    write_bytes(uri.replace(".json", ".md"), markdown_report(document).encode())
+    write_bytes(uri.replace(".json", ".html"), html_report(document).encode())
+
+
 def _anchors(task: EvaluateTask, name: str, holdout: Holdout) -> tuple[Anchor, ...] | None:
     """What promoted revisions are held to on this holdout, from the evidence that each has on it.
 
@@ -184,75 +170,10 @@ def _anchors(task: EvaluateTask, name: str, holdout: Holdout) -> tuple[Anchor, .
 
 
 async def _measure(task: EvaluateTask, arm: Arm, material: Material, folder: Path, *, reverse: bool) -> Measured:
-    """One arm: encode the catalogue and the queries by the served model, index, search every gated query."""
+    """One arm, with the profile that is gated and the languages of the holdout."""
     languages = tuple(sorted({query.lang for query in material.holdout.queries} & set(LANGUAGES), key=LANGUAGES.index))
     binding = offline_binding(
         task.profile, dimension=arm.dimension if arm.encoder is not None else None, languages=languages
     )
-    if arm.encoder is None:
-        return Measured(await _search(binding, material, folder, {}, {}, arm), None)
-    members = [await TritonTextEncoder.connect(url, arm.encoder, deadline=CALL_SECONDS) for url in task.servers]
-    encoder = PooledEncoder(members)
-    texts = {f"d\0{item['id']}": render(binding.document, item) for item in material.products}
-    texts |= {f"q\0{query.id}": query.text for query in material.holdout.gated if needs_dense(query.text, binding)}
-    try:
-        vectors = await _encode(encoder, texts, reverse=reverse)
-    except BadVectors as error:
-        broken = VectorReport(f"{arm.revision} ({error})", len(texts), 1, (), arm.dimension or 0, 0.0, 0.0)
-        return Measured(Run(arm.revision, {}), broken)
-    finally:
-        await encoder.close()
-    dense = {key[2:]: vector for key, vector in vectors.items() if key.startswith("d\0")}
-    queries = {key[2:]: vector for key, vector in vectors.items() if key.startswith("q\0")}
-    run = await _search(binding, material, folder, dense, queries, arm)
-    return Measured(run, _report(arm, vectors))
-
-
-async def _encode(encoder: Encoder, texts: dict[str, str], *, reverse: bool) -> dict[str, list[float]]:
-    """Vectors by key, in batches sorted by length, or in the reverse of that for the A/A run."""
-    keys = sorted(texts, key=lambda key: (len(texts[key]), key), reverse=reverse)
-    vectors: dict[str, list[float]] = {}
-    for start in range(0, len(keys), BATCH):
-        part = keys[start : start + BATCH]
-        rows = await encoder.encode([texts[key] for key in part])
-        vectors |= {key: [float(value) for value in row] for key, row in zip(part, rows, strict=True)}
-    return vectors
-
-
-async def _search(
-    binding: Binding,
-    material: Material,
-    folder: Path,
-    dense: dict[str, list[float]],
-    queries: dict[str, list[float]],
-    arm: Arm,
-) -> Run:
-    index = EdgeIndex(folder, binding)
-    try:
-        index.add(material.products, dense)
-        searcher = Searcher(index)
-        rankings = {}
-        for query in material.holdout.gated:
-            found = await searcher.search_vector(query.text, binding, queries.get(query.id), limit=DEPTH)
-            legs = Legs.LEXICAL if found.lexical_only else Legs.HYBRID
-            rankings[query.id] = Ranking(
-                tuple(hit.product_id for hit in found.hits), legs, tuple(hit.score for hit in found.hits)
-            )
-    finally:
-        index.close()
-    return Run(arm.revision, rankings)
-
-
-def _report(arm: Arm, vectors: dict[str, list[float]]) -> VectorReport:
-    matrix = np.asarray(list(vectors.values()), dtype=np.float64)
-    norms = np.linalg.norm(matrix, axis=1)
-    finite = np.isfinite(matrix).all(axis=1)
-    return VectorReport(
-        arm.revision,
-        len(vectors),
-        int((~finite).sum()),
-        (matrix.shape[1],),
-        arm.dimension or matrix.shape[1],
-        float(norms.min()),
-        float(norms.max()),
-    )
+    served = Served(arm.revision, arm.encoder, arm.dimension, binding, task.servers)
+    return await measure(served, material, folder, reverse=reverse)

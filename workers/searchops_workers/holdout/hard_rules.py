@@ -46,6 +46,11 @@ def gate_d(question: GateInput, outcomes: Sequence[QueryOutcome]) -> GateResult:
         check_pinned(outcomes),
         check_judged(question, outcomes),
     ]
+    return strictest(checks)
+
+
+def strictest(checks: Sequence[Check]) -> GateResult:
+    """Gate D of some rules: the strictest answer, with every rule that gave it."""
     for state in (State.INVALID, State.REGRESSED, State.INCONCLUSIVE):
         hit = [check for check in checks if check.state is state]
         if hit:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchops_workers.digests import bytes_digest, directory_digest
 from searchops_workers.engines.stages import BuildStage
-from searchops_workers.engines.storage import fetch_directory, read_bytes
+from searchops_workers.engines.storage import fetch_directory, read_bytes, stored_bytes
 from searchops_workers.holdout.format import Holdout, HoldoutError, load
 from searchops_workers.holdout.inputs import HashCheck
 from searchops_workers.holdout.verdicts import Reason
@@ -51,18 +51,29 @@ class Material:
     hashes: tuple[HashCheck, ...]
 
 
-def fetch_material(reference: HoldoutReference, work: Path) -> Material:
+def fetch_material(
+    reference: HoldoutReference,
+    work: Path,
+    *,
+    field: str = "",
+    within: tuple[str, ...] | None = None,
+    most: int | None = None,
+) -> Material:
     """The holdout and its catalogue; another file is another question.
 
     Args:
         reference: where the holdout is, and its digest.
         work: a folder for what is fetched.
+        field: its path in the object that names it; that of a model's holdout where not given.
+        within: prefixes that the catalogue's URI must have too; None does not ask.
+        most: bytes that the holdout, and its catalogue, may have at most; None does not ask.
 
     Raises:
         MaterialError: something is there and is not what was asked for: trying again would not help.
         BuildError: stage RETRY, where a store does not answer or a file is not there.
     """
-    field = f"spec.gate.holdouts[{reference.name}]"
+    field = field or f"spec.gate.holdouts[{reference.name}]"
+    _bounded(field, reference.uri, most)
     folder = fetch_directory(reference.uri, work / "holdout", absent=BuildStage.RETRY)
     seen = directory_digest(folder)
     if seen != reference.digest:
@@ -75,7 +86,14 @@ def fetch_material(reference: HoldoutReference, work: Path) -> Material:
         holdout = load(folder)
     except HoldoutError as error:
         raise MaterialError(f"{field}: {error}") from error
-    source = catalogue_uri(reference, holdout.catalogue.uri)
+    source = catalogue_uri(reference, holdout.catalogue.uri, f"{field}: {CATALOGUE} uri")
+    climbs = ".." in source.split("/")
+    if within is not None and (climbs or not source.startswith(within)):
+        raise MaterialError(
+            f"{field}: {CATALOGUE} uri: seen {holdout.catalogue.uri!r}, which is {source}; wanted a file that this "
+            f"namespace may read ({', '.join(within) or 'no prefix is allowed'}): keep the catalogue beside the set"
+        )
+    _bounded(f"{field}: catalogue", source, most)
     content = read_bytes(source)
     digest, wanted = bytes_digest(content), holdout.catalogue.sha256
     if digest != wanted:
@@ -88,13 +106,23 @@ def fetch_material(reference: HoldoutReference, work: Path) -> Material:
     return Material(holdout, products, (HashCheck("catalogue", wanted, digest),))
 
 
-def catalogue_uri(reference: HoldoutReference, uri: str) -> str:
+def _bounded(field: str, uri: str, most: int | None) -> None:
+    if most is not None and (seen := stored_bytes(uri)) > most:
+        raise MaterialError(f"{field}: seen {seen} bytes at {uri}; wanted at most {most}: make the set smaller")
+
+
+def catalogue_uri(reference: HoldoutReference, uri: str, field: str = "") -> str:
     """Where the catalogue is: a relative `uri` is resolved against the holdout's own.
+
+    Args:
+        reference: the holdout's.
+        uri: as ``catalogue.ref`` has it.
+        field: what it is called in an error.
 
     Raises:
         MaterialError: it names a store that is not served, or one machine's files where those are not allowed.
     """
-    field = f"spec.gate.holdouts[{reference.name}]: {CATALOGUE} uri"
+    field = field or f"spec.gate.holdouts[{reference.name}]: {CATALOGUE} uri"
     scheme, separator, _ = uri.partition("://")
     if "::" in uri or (separator and scheme not in SCHEMES):
         raise MaterialError(

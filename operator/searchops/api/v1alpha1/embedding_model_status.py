@@ -162,7 +162,7 @@ class FleetStatus(ApiModel):
         bound: of those that are not held: bound to what is being rolled out or active.
         rebuilding: that have a rebuild under way or before them.
         reverted: whose rebuild failed.
-        held: paused or pinned to a revision.
+        held: paused, pinned to a revision, or held back by their own pinned queries.
     """
 
     total: Annotated[int, Field(ge=0)] = 0

@@ -59,6 +59,10 @@ class TenantReason(StrEnum):
     ISOLATION_BROKEN = "IsolationBroken"
     TOKEN_REGISTER_LOST = "TokenRegisterLost"  # noqa: S105 - an event's reason
     BOUND = "Bound"
+    PINNED_QUERIES_TRIED = "PinnedQueriesTried"
+    PINNED_QUERIES_LOST = "PinnedQueriesLost"
+    PINNED_QUERIES_UNDECIDED = "PinnedQueriesUndecided"
+    PINNED_QUERIES_INVALID = "PinnedQueriesInvalid"
     NO_ACTIVE_REVISION = "NoActiveRevision"
     MODEL_NOT_FOUND = "ModelNotFound"
     WITHIN_QUOTA = "WithinQuota"
@@ -163,7 +167,11 @@ class AccessEntry(ApiModel):
 
 
 class TenantGate(ApiModel):
-    """Queries that a merchant adds to the gate; they may never loosen a margin."""
+    """Queries that a merchant adds to the gate; they may never loosen a margin.
+
+    Attributes:
+        pinned: a holdout directory, each of whose queries must hold before this tenant follows another revision.
+    """
 
     pinned: ArtifactReference | None = None
 

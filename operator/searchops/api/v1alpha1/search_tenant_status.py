@@ -143,6 +143,40 @@ class PreviousStatus(ApiModel):
     lacking: Annotated[int, Field(ge=0)] | None = None
 
 
+class PinnedStatus(ApiModel):
+    """The trial of the tenant's own pinned queries on a revision that its model wants it to follow.
+
+    Attributes:
+        revision: that is tried.
+        incumbent: that the tenant was bound to; absent for the lexical legs.
+        digest: of the set.
+        outcome: Pass lets the tenant follow. Regressed and Inconclusive hold it back until another revision or another
+            set is tried; Invalid (the set cannot be used) and Failed (no answer) are tried again at retryAt.
+        job: the worker Job.
+        lost: the first queries that are lost, or may be.
+        lost_total: how many they are.
+        of: queries of the set that count.
+        evidence: URI of the evidence document; its report lies beside it.
+        evidence_digest: of that document.
+        attempt: of the Job.
+        retry_at: when an Invalid or Failed trial is made again.
+    """
+
+    revision: ShortText
+    incumbent: ShortText | None = None
+    digest: Digest
+    outcome: Literal["Running", "Pass", "Regressed", "Inconclusive", "Invalid", "Failed"]
+    job: Annotated[str, Field(max_length=63)]
+    lost: Annotated[tuple[ShortText, ...], Field(max_length=10)] = ()
+    lost_total: Annotated[int, Field(ge=0)] = 0
+    of: Annotated[int, Field(ge=0)] = 0
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    evidence: Annotated[str, Field(max_length=1024)] | None = None
+    evidence_digest: Digest | None = None
+    attempt: Annotated[int, Field(ge=1)] = 1
+    retry_at: Timestamp | None = None
+
+
 class BackupStatus(ApiModel):
     """The newest whole backup.
 
@@ -188,6 +222,7 @@ class SearchTenantStatus(ApiModel):
     isolation: IsolationStatus | None = None
     usage: UsageStatus | None = None
     plan: PlanStatus | None = None
+    pinned: PinnedStatus | None = None
     rebuild: RebuildStatus | None = None
     rebuild_attempts: Annotated[int, Field(ge=0)] | None = None
     access_digest: Digest | None = None

@@ -19,7 +19,7 @@ from searchops_workers.holdout.evidence import evidence_document
 from searchops_workers.holdout.format import Holdout, load, write_holdout
 from searchops_workers.holdout.multiplicity import MAX_ATTEMPTS, Wear
 from searchops_workers.holdout.records import CatalogueRef
-from searchops_workers.holdout.report import markdown_report
+from searchops_workers.holdout.report.markdown import markdown_report
 from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
 if TYPE_CHECKING:
