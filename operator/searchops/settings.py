@@ -41,6 +41,7 @@ class OperatorSettings(BaseSettings):
         gateway_url: address that access Secrets give to merchants' clients.
         gateway_secret: the gateway's Secret beside the operator: its keys, and its tokens on shared collections.
         shared_tenants: most tenants of one shared collection.
+        max_pinned_trials: worker Jobs that try tenants' own pinned queries at one time, over all tenants.
         writes_per_second: most writes of our own objects to the API server a second, and at once; a new tenant takes
             two. What the API server has room for, it says itself (429, by its priority and fairness), and that is
             heeded; this bounds what a mistake could ask of it.
@@ -90,6 +91,7 @@ class OperatorSettings(BaseSettings):
     model_workers: Annotated[int, Field(ge=1, le=50)] = 2
     reindex_workers: Annotated[int, Field(ge=1, le=100)] = 8
     max_reindexes: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_pinned_trials: Annotated[int, Field(ge=1, le=1000)] = 8
     writes_per_second: Annotated[float, Field(gt=0, le=10000)] = 300.0
     backup_pod_template: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "cpu"
     backup_spread_minutes: Annotated[float, Field(ge=0, le=1440)] = 240.0

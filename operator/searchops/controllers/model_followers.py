@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from searchops.planning import model_facts as act
 from searchops.planning.conditions import find
 from searchops.planning.names import CELL_ANNOTATION, is_revision_of
+from searchops.planning.pinned_trial import HELD_BACK
 
 if TYPE_CHECKING:
+    from searchops.api.meta import Condition
     from searchops.api.v1alpha1 import SearchTenant
     from searchops.planning.model_facts import TenantFact
     from searchops.runtime.cache import CachedObject, ObjectCache
@@ -84,11 +86,16 @@ class Followers:
             previous=previous,
             rebuilding=status.rebuild is not None,
             failed=condition is not None and condition.reason == "RebuildFailed",
-            held=tenant.spec.paused or tenant.spec.model.revision is not None,
+            held=tenant.spec.paused or tenant.spec.model.revision is not None or _held_back(condition),
             previous_lacking=status.previous.lacking if status.previous is not None else None,
             documents=status.usage.points if status.usage is not None else 0,
             replicas=tenant.spec.sharding.replicas,
         )
+
+
+def _held_back(condition: Condition | None) -> bool:
+    """Whether its own pinned queries keep the tenant where it is: it stands in nobody's way."""
+    return condition is not None and condition.status != "True" and condition.reason in HELD_BACK
 
 
 def bindings(cached: CachedObject) -> tuple[str | None, str | None]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
     from searchops.controllers.namespace_protection import NamespaceProtection
+    from searchops.controllers.pinned_trials import PinnedTrials
     from searchops.controllers.tenant_backups import BackupRecords
     from searchops.controllers.tenant_first_look import FirstLook
     from searchops.planning.schema import Owner
@@ -55,6 +56,7 @@ NOT_DDL = (
     act.RevokeTokens,
     act.CreateReindexJob,
     act.DeleteReindexJob,
+    act.StartTrial,
 )
 OF_REGISTER = (act.PrepareRegister, act.GrantTokens, act.RevokeTokens)
 
@@ -66,6 +68,7 @@ class TenantController:
         lease_left: seconds for which this process is certainly the only one that acts.
         monotonic: seconds of a clock that nobody sets; by `clock` where none is given.
         records: what is known of the tenants' backups.
+        pinned: tries the tenants' own pinned queries; without it no tenant that has some follows a new revision.
         protection: looks after the label of the tenant's namespace at the end of each pass.
         first: decides a process's first pass over a tenant in order by the cell's bulk read.
         templates: the PodTemplates of the operator's namespace by name; their labels say what a GPU-hour costs.
@@ -86,6 +89,7 @@ class TenantController:
         lease_left: Callable[[], float],
         monotonic: Callable[[], float] | None = None,
         records: BackupRecords | None = None,
+        pinned: PinnedTrials | None = None,
         protection: NamespaceProtection | None = None,
         first: FirstLook | None = None,
         templates: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
@@ -110,6 +114,7 @@ class TenantController:
             monotonic=monotonic,
             templates=templates,
         )
+        self._pinned = pinned
         self._backups = BackupFacts(ports.cells, ports.directory, settings, records)
 
     async def reconcile(self, key: Key) -> Result:
@@ -246,6 +251,8 @@ class TenantController:
 
     async def _decide(self, tenant: SearchTenant, reads: PassReads) -> tuple[TenantFacts, TenantPlan]:
         facts = await self._backups.added(tenant, await self._gatherer.gather(tenant, reads))
+        if self._pinned is not None:
+            facts = await self._pinned.added(tenant, facts)
         return facts, planner.plan_tenant(tenant, facts, self._settings, self._clock())
 
     async def _apply(
@@ -284,6 +291,9 @@ class TenantController:
                     await self._ports.reindex_jobs.create(owner.namespace, _reindex_body(tenant, action))
                 case act.DeleteReindexJob(name=name):
                     await self._ports.reindex_jobs.delete(owner.namespace, name, known_uid=owner.uid)
+                case act.StartTrial(order=order, template=template):
+                    if self._pinned is not None:
+                        await self._pinned.start(order, template)
                 case _:
                     if not isinstance(action, OF_REGISTER):
                         reads.wrote_cell()

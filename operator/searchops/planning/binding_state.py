@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.retrieval import Binding
-from searchops.api.v1alpha1.search_tenant_status import BindingStatus, PlanStatus, PreviousStatus, RebuildStatus
+from searchops.api.v1alpha1.search_tenant_status import (
+    BindingStatus,
+    PinnedStatus,
+    PlanStatus,
+    PreviousStatus,
+    RebuildStatus,
+)
 from searchops.planning.clocks import seconds_left
 from searchops.planning.names import (
     KEY_BINDING,
@@ -56,7 +62,11 @@ class BindingState:
 
 @dataclass(frozen=True, slots=True)
 class BindingStep:
-    """Actions of this pass, what to say (nothing: the next pass reads what the actions made and says it), and when."""
+    """Actions of this pass, what to say (nothing: the next pass reads what the actions made and says it), and when.
+
+    Attributes:
+        pinned: where the trial of the tenant's pinned queries stands; None where none is under way.
+    """
 
     actions: tuple[TenantAction, ...]
     findings: tuple[Finding, ...]
@@ -64,6 +74,7 @@ class BindingStep:
     previous: PreviousStatus | None = None
     requeue_after: float | None = None
     plan: PlanStatus | None = None
+    pinned: PinnedStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

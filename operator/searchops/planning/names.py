@@ -120,6 +120,12 @@ def is_revision_of(model: str, triton_model: str) -> bool:
     return match is not None and match["model"] == model
 
 
+def revision_number(revision: str) -> int:
+    """The number in a revision's name, by which a model counts them; 0 where it is no revision's name."""
+    match = _MODEL.match(revision)
+    return int(match["number"]) if match is not None else 0
+
+
 def model_parts(revision: str) -> tuple[str, str, str]:
     """The three Triton models of a revision in loading order: encoder, tokeniser, text."""
     return f"{revision}-enc", f"{revision}-tok", revision

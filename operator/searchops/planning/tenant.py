@@ -25,6 +25,7 @@ from searchops.planning.names import (
     collection_name,
     generation_of,
 )
+from searchops.planning.pinned_trial import recorded
 from searchops.planning.schema import (
     Owner,
     SchemaDifference,
@@ -153,8 +154,6 @@ def unsupported_fields(spec: SearchTenantSpec, settings: TenantSettings) -> tupl
             )
         if any(entry.direct for entry in spec.access):
             found.append(f"spec.access: direct {said}: only the gateway writes to a shared collection; remove it")
-    if spec.gate is not None and spec.gate.pinned is not None:
-        found.append("spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout")
     return tuple(found)
 
 
@@ -253,7 +252,8 @@ def _on_cell(
         return TenantPlan(step.actions, None, 0.0)
     plan = report(tenant, facts, owner, cell, current, state, (*schema, *access_findings, *step.findings), now)
     assert plan.status is not None  # noqa: S101 - a report always has a status
-    own = {"rebuild": step.rebuild, "previous": step.previous, "plan": step.plan}
+    pinned = step.pinned or recorded(tenant)
+    own = {"rebuild": step.rebuild, "previous": step.previous, "plan": step.plan, "pinned": pinned}
     status = plan.status.model_copy(update={**access_status, **own})
     waits = [seconds for seconds in (step.requeue_after, plan.requeue_after) if seconds is not None]
     return TenantPlan(step.actions, status, min(waits) if waits else None)

@@ -9,6 +9,7 @@ the rollback window ends. Only this module and `tenant_rebuild` decide on alias,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchops.api.v1alpha1.search_tenant import TenantReason
@@ -22,6 +23,7 @@ from searchops.planning.names import (
     KEY_PREVIOUS,
     generation_of,
 )
+from searchops.planning.pinned_trial import bound_revision, plan_trial
 from searchops.planning.schema import dense_binding, layout_of, lexical_binding, side_of
 from searchops.planning.tenant_facts import (
     DropCollection,
@@ -38,6 +40,7 @@ from searchops.planning.waves import Wanted, follows, wanted_revision
 if TYPE_CHECKING:
     from searchops.api.observed import CollectionState
     from searchops.api.retrieval import Binding
+    from searchops.planning.pinned_trial import Trial
 
 __all__ = ["BindingContext", "BindingState", "BindingStep", "plan_binding", "read_bindings"]
 
@@ -58,6 +61,45 @@ def plan_binding(context: BindingContext, schema_rebuild: tuple[str, ...]) -> Bi
     kept = _kept(context, wanted)
     if kept is not None:
         return kept
+    trial = plan_trial(context, wanted)
+    if trial is not None and trial.finding is not None:
+        return _held_back(context, trial, trial.finding, schema_rebuild)
+    return _toward(context, wanted, schema_rebuild)
+
+
+def _held_back(context: BindingContext, trial: Trial, finding: Finding, schema_rebuild: tuple[str, ...]) -> BindingStep:
+    """What the tenant is bound to is what it stays bound to; all else goes on as for any other tenant.
+
+    A rebuild that has begun for the next revision goes on while it is not decided: it only fills.
+    """
+    revision = bound_revision(context)
+    unknown_there = revision is None and not context.state.binding.lexical_only
+    if unknown_there or (context.state.pending is not None and not trial.decided):
+        status, previous = context.tenant.status, context.previous_status()
+        return BindingStep(
+            trial.actions, (finding,), status.rebuild, previous, trial.requeue, status.plan, trial.status
+        )
+    step = _toward(context, Wanted(revision, "HeldBack"), schema_rebuild)
+    if not step.findings:
+        return step
+    findings = tuple(finding if said.type == "ModelBound" and _settled(said) else said for said in step.findings)
+    waits = [seconds for seconds in (step.requeue_after, trial.requeue) if seconds is not None]
+    return replace(
+        step,
+        actions=(*step.actions, *trial.actions),
+        findings=findings,
+        requeue_after=min(waits) if waits else None,
+        pinned=trial.status,
+    )
+
+
+def _settled(finding: Finding) -> bool:
+    """Whether the binding is where it stays."""
+    return finding.status == "True" or finding.reason == TenantReason.NO_ACTIVE_REVISION
+
+
+def _toward(context: BindingContext, wanted: Wanted, schema_rebuild: tuple[str, ...]) -> BindingStep:
+    state = context.state
     target = _target(context, wanted)
     side = _fresh_side(context, target)
     if side is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CellState,
         CollectionDesign,
         CollectionState,
+        JobState,
         RegisterState,
         SearchProbe,
         StrictMode,
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
         TokenGrant,
     )
     from searchops.api.room import CellHold
+    from searchops.api.tasks import PinnedResult
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.api.v1alpha1.reindex_job import ReindexJob
     from searchops.api.v1alpha1.search_tenant import AccessEntry
     from searchops.api.v1alpha1.search_tenant_status import SearchTenantStatus
     from searchops.planning.backup import BackupSettings
+    from searchops.planning.jobs import JobOrder, TemplateProblem
     from searchops.planning.rebuild_rates import MeasuredRate
 
 
@@ -53,6 +56,36 @@ class TenantSettings:
     """Whether tokens name their entry in the cell's register, so that removing the entry revokes them at once."""
     prices: GpuPrices = NO_PRICES
     """What GPU-hours cost, for the forecast of a rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFacts:
+    """What a trial of the tenant's pinned queries needs, and what the last one came to.
+
+    Attributes:
+        prefixes: of URIs that the tenant's namespace may read.
+        allowed: whether the set's URI is among them.
+        servers: gRPC addresses of the serving pool of the tenant's model.
+        template: PodTemplate of the Job.
+        problem: why that cannot be used.
+        running: trials of other tenants that run.
+        most: that may run at one time.
+        job: that the status names.
+        answer: of that Job.
+        unread: why it is unknown whether that Job has answered; empty where that is known.
+    """
+
+    artifacts: str
+    prefixes: tuple[str, ...]
+    allowed: bool
+    servers: tuple[str, ...] = ()
+    template: str = ""
+    problem: TemplateProblem | None = None
+    running: int = 0
+    most: int = 1
+    job: JobState | None = None
+    answer: PinnedResult | None = None
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +113,7 @@ class TenantFacts:
         rates: measured on the finished rebuilds of the model's revisions, the latest first, and of those without an
             encoder.
         worker_labels: of the PodTemplate that the model's rebuilds use; None where there is none of that name.
+        trial: what a trial of its pinned queries needs; None where it has none, or nobody can make one.
     """
 
     identity: CellIdentity
@@ -104,6 +138,7 @@ class TenantFacts:
     holds: Mapping[str, CellHold] = field(default_factory=dict)
     rates: tuple[MeasuredRate, ...] = ()
     worker_labels: Mapping[str, str] | None = None
+    trial: TrialFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +287,14 @@ class DeleteReindexJob:
 
 
 @dataclass(frozen=True, slots=True)
+class StartTrial:
+    """Make the worker Job that tries the tenant's pinned queries, once."""
+
+    order: JobOrder
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class EmitEvent:
     """Tell a transition."""
 
@@ -279,6 +322,7 @@ TenantAction = (
     | RevokeTokens
     | CreateReindexJob
     | DeleteReindexJob
+    | StartTrial
     | EmitEvent
 )
 

@@ -25,7 +25,16 @@ class Wanted:
     """The revision a tenant should be bound to, and why; None is the lexical binding."""
 
     revision: RevisionStatus | None
-    why: Literal["Active", "Candidate", "Pinned", "NothingPromoted", "PinnedUnknown", "ModelMissing", "StateUnknown"]
+    why: Literal[
+        "Active",
+        "Candidate",
+        "Pinned",
+        "HeldBack",
+        "NothingPromoted",
+        "PinnedUnknown",
+        "ModelMissing",
+        "StateUnknown",
+    ]
 
 
 def position(namespace: str, name: str) -> float:

@@ -22,6 +22,7 @@ from searchops.controllers.backup import BackupBook, BackupKeeper, BackupPorts
 from searchops.controllers.cell_watch import CELL_INDEX, cells_of
 from searchops.controllers.last_snapshots import LastSnapshotJobs
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
+from searchops.controllers.pinned_trials import PinnedTrials, TrialSettings
 from searchops.controllers.reindex import ReindexController, ReindexPorts, ReindexSettings
 from searchops.controllers.tenant import TenantController, TenantPorts
 from searchops.controllers.tenant_first_look import FirstLook, build_of
@@ -182,7 +183,15 @@ def make_controllers(parts: Parts, kinds: Kinds, gate: Barrier) -> list[Controll
     settings, signer, artifacts = parts.settings, CellKeySigner(), ArtifactStore()
     jobs = KubeJobs(parts.api, settings.namespace, template=parts.templates.get)
     reindex_jobs = KubeReindexJobs(parts.api)
-    tenant = _tenant_controller(parts, kinds, signer, reindex_jobs)
+    trials = PinnedTrials(
+        jobs,
+        artifacts,
+        parts.directory,
+        TrialSettings(settings.artifacts, settings.prefixes_of, settings.catalogue_allowed, settings.max_pinned_trials),
+        tenants=kinds.tenants.cache,
+        clock=parts.clock,
+    )
+    tenant = _tenant_controller(parts, kinds, signer, reindex_jobs, trials)
     model = _model_controller(parts, kinds, jobs, artifacts)
     reindex = _reindex_controller(parts, kinds, signer, jobs, reindex_jobs, artifacts)
 
@@ -227,7 +236,7 @@ def tenant_settings(settings: OperatorSettings) -> TenantSettings:
 
 
 def _tenant_controller(
-    parts: Parts, kinds: Kinds, signer: CellKeySigner, reindex_jobs: KubeReindexJobs
+    parts: Parts, kinds: Kinds, signer: CellKeySigner, reindex_jobs: KubeReindexJobs, trials: PinnedTrials
 ) -> TenantController:
     ports = TenantPorts(
         cells=parts.cells,
@@ -268,6 +277,7 @@ def _tenant_controller(
         monotonic=time.monotonic,
         protection=parts.protection,
         records=parts.book,
+        pinned=trials,
         first=first,
         templates=parts.templates.get,
     )

@@ -140,6 +140,7 @@ def test_the_charts_defaults_are_the_operators_defaults() -> None:
         "cellSweepMinutes": "cell_sweep_minutes",
         "writesPerSecond": "writes_per_second",
         "maxReindexes": "max_reindexes",
+        "maxPinnedTrials": "max_pinned_trials",
         "logFormat": "log_format",
         "logLevel": "log_level",
     }

@@ -26,6 +26,7 @@ from unit.controllers.fakes_rooms import FakeRooms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from searchops.controllers.pinned_trials import PinnedTrials
     from searchops.controllers.tenant_first_look import FirstLook
     from searchops.ports import TokenRegister, TokenSigner
     from unit.controllers.fakes_cells import FakeCell, FakeCollection
@@ -63,12 +64,13 @@ class FakeDirectory:
             name: CellRegistration(name, {}, (f"https://{name}.example:6333",), 6334, 100, api_key="k" * 40)
             for name in names
         }
+        self.serving: dict[str, PoolRegistration] = {}
 
     def cells(self) -> Mapping[str, CellRegistration]:
         return self.registered
 
     def pools(self) -> Mapping[str, PoolRegistration]:
-        return {}
+        return self.serving
 
 
 class FakeKeys:
@@ -131,6 +133,7 @@ class TenantWorld:
     Attributes:
         documents: version of every live document, as the merchant wrote it last.
         first: makes what decides a new process's first passes; None leaves that out.
+        pinned: tries pinned queries from the next start on; None leaves that out.
         worker: what becomes of a ReindexJob: it is done, it fails, or nothing happens.
     """
 
@@ -156,6 +159,7 @@ class TenantWorld:
         self.monotonic: Callable[[], float] | None = None
         self.worker = "done"
         self.first: Callable[[TenantPorts, TenantSettings], FirstLook] | None = None
+        self.pinned: PinnedTrials | None = None
         self.documents: dict[int, int] = {}
         self._live_uids: set[str] = set()
         self.tenants: ObjectCache[SearchTenant] = ObjectCache("searchtenants", SearchTenant.model_validate)
@@ -221,6 +225,7 @@ class TenantWorld:
             clock=lambda: self.now,
             monotonic=self.monotonic,
             lease_left=lambda: self.lease,
+            pinned=self.pinned,
             first=None if self.first is None else self.first(ports, settings),
         )
         return self.controller

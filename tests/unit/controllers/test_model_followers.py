@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAMES = ("a", "b", "c")
 MODELS = ("one", "two")
-CHANGES = ("model", "paused", "bound", "bound elsewhere", "placed", "deleting", "unreadable", "failed")
+CHANGES = ("model", "paused", "bound", "bound elsewhere", "placed", "deleting", "unreadable", "failed", "held back")
 
 
 class Parser:
@@ -60,6 +60,10 @@ def raw_tenant(name: str, version: int, model: str, what: str) -> dict[str, Any]
             raw["status"] = {"binding": {"revision": revision(model, version)}}
         case "unreadable":
             raw["spec"]["isolation"] = "None"
+        case "held back":
+            moment = {"lastTransitionTime": "2026-11-01T00:00:00Z", "observedGeneration": version}
+            condition = {"type": "ModelBound", "status": "False", "reason": "PinnedQueriesLost", "message": "no"}
+            raw["status"] = {"conditions": [{**condition, **moment}]}
         case "failed":
             moment = {"lastTransitionTime": "2026-11-01T00:00:00Z", "observedGeneration": version}
             raw["status"] = {
@@ -130,3 +134,14 @@ def test_only_what_has_changed_is_parsed_again() -> None:
     assert {fact.name: fact.held for fact in followers.of("one")} == {"a": False, "b": True, "c": False}
     assert parser.parsed == len(NAMES) + 1
     assert followers.of("two") == ()
+
+
+def test_who_is_held_back_by_its_own_pinned_queries_is_held() -> None:
+    cache = cache_with(Parser())
+    followers = Followers(cache)
+    cache.apply("ADDED", raw_tenant("a", 1, "one", "held back"))
+    cache.apply("ADDED", raw_tenant("b", 1, "one", "failed"))
+    assert [(fact.name, fact.held, fact.failed) for fact in followers.of("one")] == [
+        ("a", True, False),
+        ("b", False, True),
+    ]

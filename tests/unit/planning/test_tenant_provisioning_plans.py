@@ -210,9 +210,6 @@ def test_an_unregistered_cell_is_said() -> None:
     assert plan(case.make_tenant(), facts) == TenantPlan((), expected, 30.0)
 
 
-PINNED = {"pinned": {"uri": "s3://h/p", "digest": case.DIGEST}}
-
-
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -233,10 +230,6 @@ PINNED = {"pinned": {"uri": "s3://h/p", "digest": case.DIGEST}}
             {"isolation": "Shared", "access": [{"name": "w", "role": "Index", "secretName": "w", "direct": True}]},
             "spec.access: direct with spec.isolation Shared is not supported: only the gateway writes to a shared "
             "collection; remove it",
-        ),
-        (
-            {"gate": PINNED},
-            "spec.gate.pinned is not supported by this version: put pinned queries into the model's holdout",
         ),
     ],
 )

@@ -74,7 +74,7 @@ async def _try(task: PinnedTask) -> PinnedResult:
         holdout=replace(material.holdout, queries=every),
         incumbent=incumbent.run,
         candidate=candidate.run,
-        rules=replace(Rules.of(Change.MODEL), loss_margin=0.0, ndcg_margin=0.0, code_margin=0.0),
+        rules=Rules.of(Change.MODEL),
         vectors=candidate.vectors,
         incumbent_vectors=incumbent.vectors,
         hashes=material.hashes,

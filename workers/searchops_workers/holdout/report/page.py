@@ -78,7 +78,10 @@ def _title(document: Document) -> str:
 
 def _facts(document: Document, losses: content.ChangedList, labels: content.LabelList) -> list[tuple[str, str]]:
     verdict, holdout, question = document["verdict"], document["holdout"], document["question"]
-    bound = f"bound {content.percent(verdict['lossBound'], 2)}, allowed {content.percent(question['lossMargin'])}"
+    lost = f"{verdict['lost']} of {verdict['of']}"
+    if verdict["lossBound"] is not None:
+        bound = f"bound {content.percent(verdict['lossBound'], 2)}, allowed {content.percent(question['lossMargin'])}"
+        lost += f" Good families; {bound}"
     interval = verdict["ndcgInterval"]
     graded = "no traffic was compared" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
     facts = [
@@ -86,7 +89,7 @@ def _facts(document: Document, losses: content.ChangedList, labels: content.Labe
         ("Incumbent", document["runs"]["incumbent"]["name"]),
         ("Holdout", f"{holdout['name']} {holdout['version']}"),
         ("Change", question["change"]),
-        ("Good families lost", f"{verdict['lost']} of {verdict['of']}; {bound}"),
+        ("Lost", lost),
         ("Traffic of lost queries", content.percent(losses.share)),
         ("ΔnDCG on traffic", graded.replace("-", "−")),
         ("Labels needed", f"{labels.total} pairs" if labels.total else "none"),

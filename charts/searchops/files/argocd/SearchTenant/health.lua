@@ -3,7 +3,8 @@
 local degraded = {
   AdoptionRefused = true, CellIdentityMismatch = true, CellKeyTooWeak = true, CellMissing = true, CellTooOld = true,
   CollectionLost = true, Conflict = true, InvalidSpec = true, IsolationBroken = true, ModelNotFound = true,
-  NoCapacity = true, NoMatchingCell = true, NotSupported = true, RebuildFailed = true, SearchFailed = true,
+  NoCapacity = true, NoMatchingCell = true, NotSupported = true, PinnedQueriesInvalid = true,
+  PinnedQueriesLost = true, PinnedQueriesUndecided = true, RebuildFailed = true, SearchFailed = true,
   SecretConflict = true,
 }
 
