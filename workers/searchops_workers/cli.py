@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from searchops.api.tasks import (
     EXIT_BAD_TASK,
@@ -20,16 +23,39 @@ from searchops.api.tasks import (
     PinnedTask,
     ProveTask,
 )
-from searchops_workers.holdout.commands import gate_app, holdout_app
 
 if TYPE_CHECKING:
     from searchops_workers.retrieval.commands import TextEncoder
 
+OF_THE_LIBRARY = {"holdout": "holdout_app", "gate": "gate_app"}
+
+
+class Commands(TyperGroup):
+    """The library's commands are there when they are asked for, where what they need is installed.
+
+    The gateway's image starts by this very program, and carries no statistics.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names for the help."""
+        return [*super().list_commands(ctx), *(OF_THE_LIBRARY if find_spec("scipy") else ())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name; None where there is none."""
+        if cmd_name not in OF_THE_LIBRARY or not find_spec("scipy"):
+            return super().get_command(ctx, cmd_name)
+        commands = import_module("searchops_workers.holdout.commands")
+        return typer.main.get_command(getattr(commands, OF_THE_LIBRARY[cmd_name]))
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=__doc__,
 )
-app.add_typer(holdout_app, name="holdout")
-app.add_typer(gate_app, name="gate")
 
 
 @app.command()

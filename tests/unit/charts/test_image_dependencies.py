@@ -177,3 +177,25 @@ def test_versions_in_the_dockerfile_are_those_of_the_table() -> None:
         assert re.search(rf"\| `{name}` \| `{re.escape(value)}` \|", table), name
     bindings = f"tensorrt-cu13-bindings=={arguments['TENSORRT_VERSION']}"
     assert bindings in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_gateways_image_starts_by_a_program_that_needs_nothing_more() -> None:
+    """``searchops-worker gateway`` with every package of the worker's image alone made unimportable."""
+    missing = locked("worker") - locked("gateway")
+    assert {"scipy", "jinja2", "torch"} <= missing
+    brought = packages_distributions().items()
+    tops = {top for top, names in brought if {name.lower().replace("_", "-") for name in names} <= missing}
+    code = (
+        "from importlib.machinery import PathFinder\n"
+        f"gone, found = {sorted(tops)!r}, PathFinder.find_spec\n"
+        "PathFinder.find_spec = classmethod(lambda cls, name, path=None, target=None:\n"
+        "    None if name.partition('.')[0] in gone else found(name, path, target))\n"
+        "import searchops_workers.gateway.commands\n"
+        "from searchops_workers.cli import main\n"
+        "main()\n"
+    )
+    for arguments, wanted in ((["gateway", "--help"], "gateway"), (["--help"], "run")):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert wanted in done.stdout
+        assert "holdout" not in done.stdout

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from searchops.api.meta import ArtifactReference
 from searchops.api.retrieval import BUILTIN_PROFILES, Binding, FieldRoles
-from searchops.api.tasks import EXIT_OK, EXIT_RETRY, TASK, PinnedResult, PinnedTask
+from searchops.api.tasks import EXIT_OK, EXIT_RETRY, TASK, TASK_VARIABLE, PinnedResult, PinnedTask
+from searchops_workers.cli import app
 from searchops_workers.digests import bytes_digest, directory_digest
 from searchops_workers.holdout import pinned
 from searchops_workers.holdout.format import write_holdout
@@ -77,6 +79,7 @@ class Trial:
             result_uri=f"file://{self.folder}/result.json",
         ).model_copy(update=changes)
         assert TASK.validate_json(task.model_dump_json(by_alias=True)) == task
+        self.task = task
         self.code = run_pinned(task)
         return PinnedResult.model_validate_json((self.folder / "result.json").read_bytes())
 
@@ -89,6 +92,15 @@ def test_queries_that_hold_are_a_pass_with_evidence_and_a_report(tmp_path: Path)
     assert result.message == "2 pinned queries, none lost"
     assert result.evidence_digest == bytes_digest((tmp_path / "evidence.json").read_bytes())
     assert "pinned queries are a hard rule" in (tmp_path / "evidence.html").read_text()
+
+
+def test_the_workers_command_runs_it(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)
+    trial.run(by("title"))
+    (tmp_path / "result.json").unlink()
+    done = CliRunner().invoke(app, ["run"], env={TASK_VARIABLE: trial.task.model_dump_json(by_alias=True)})
+    assert (done.exit_code, done.stdout) == (EXIT_OK, "Pass: 2 pinned queries, none lost\n")
+    assert PinnedResult.model_validate_json((tmp_path / "result.json").read_bytes()).outcome == "Pass"
 
 
 def test_a_query_that_is_lost_is_regressed_however_it_was_flagged_and_named_by_its_traffic(tmp_path: Path) -> None:
