@@ -52,6 +52,7 @@ DEGRADED_MODEL = {
     ModelReason.REGRESSED,
     ModelReason.REJECTED,
     ModelReason.ROLLED_BACK,
+    ModelReason.SIGNAL_DEGRADED,
     ModelReason.SOURCE_NOT_ALLOWED,
     ModelReason.STATE_UNKNOWN,
     ModelReason.VERIFY_FAILED,

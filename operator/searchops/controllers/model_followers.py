@@ -90,6 +90,7 @@ class Followers:
             previous_lacking=status.previous.lacking if status.previous is not None else None,
             documents=status.usage.points if status.usage is not None else 0,
             replicas=tenant.spec.sharding.replicas,
+            since=status.binding.since if status.binding is not None else None,
         )
 
 

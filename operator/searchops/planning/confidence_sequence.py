@@ -1,8 +1,8 @@
 """Bounds on a mean that hold at every moment at once, so that looking each minute costs no error rate.
 
 The capital process of Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (JRSSB 86(1),
-2024, read in 2023; section 4, Theorem 3 and equation 26), one side at a time. Observations y in [0, 1] are bet on against
-the mean m: what a gambler with one coin owns after t rounds is
+2024; Theorem 3, with the predictable plug-in stakes of section 4), one side at a time. Observations y in [0, 1] are bet
+on against the mean m: what a gambler with one coin owns after t rounds is
 
     K_t(m) = prod_i (1 + lambda_i (y_i - m)),    0 <= lambda_i <= 1 / m,
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from searchops.planning.rebuild_rates import NO_PRICES, GpuPrices
+from searchops.planning.signal_evidence import NOT_MEASURED, SignalFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,7 @@ class TenantFact:
         previous_lacking: points whose last write the previous side has not got; None is unknown.
         documents: that a rebuild embeds (estimated).
         replicas: of each.
+        since: when the binding was written.
     """
 
     namespace: str
@@ -55,6 +57,7 @@ class TenantFact:
     previous_lacking: int | None = None
     documents: int = 0
     replicas: int = 1
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class ModelFacts:
         worker_labels: of the PodTemplate that rebuilds use; None where there is none of that name.
         settle_seconds: how long a rebuild waits for every gateway.
         most_reindexes: rebuilds at one time over all models.
+        signals: what merchants' searches say of the candidate while its waves run.
         unread_probes: revisions whose reference vectors the artifact store does not give now, with why.
     """
 
@@ -112,6 +116,7 @@ class ModelFacts:
     worker_labels: Mapping[str, str] | None = None
     settle_seconds: float = 0.0
     most_reindexes: int = 1
+    signals: SignalFacts = NOT_MEASURED
 
     @property
     def superseded(self) -> tuple[JobState, ...]:

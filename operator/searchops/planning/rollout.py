@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from searchops.api.meta import parse_time
 from searchops.api.v1alpha1.embedding_model import ModelReason
 from searchops.planning.conditions import no, unknown
+from searchops.planning.live_signals import signal_poll, with_signals
 from searchops.planning.model_facts import (
     AddFinalizer,
     ModelAction,
@@ -78,6 +79,8 @@ def _drive(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatu
         actions += [*sync.unloads, *sync.loads]
     candidate = status.candidate
     if candidate is not None:
+        status, told = with_signals(model, facts, status, now)
+        actions += told
         status = watch_wave(model, facts, status, serving, now, paused=is_paused(model))
     if candidate is None:
         stage = _settled(model, facts, status, serving, now)
@@ -135,7 +138,8 @@ def _finish(
     syncs = distinct(facts, serving, canary)
     status = report(model, facts, stage.status, stage.findings, syncs, now)
     total, in_sync = sum(sync.total for sync in syncs), sum(sync.in_sync for sync in syncs)
-    requeue = stage.requeue
+    poll = signal_poll(model, stage.status)
+    requeue = stage.requeue if poll is None else _sooner(stage.requeue, poll)
     troubles = [trouble for sync in syncs for trouble in sync.troubles]
     if in_sync < total and (hurried(troubles, now) or not troubles):
         requeue = _sooner(requeue, SERVER_POLL_SECONDS)

@@ -13,6 +13,7 @@ from searchops.api.v1alpha1.embedding_model_status import (
     VerdictStatus,
 )
 from searchops.planning.conditions import Finding, no, stamp, unknown, yes
+from searchops.planning.live_signals import signals_finding
 from searchops.planning.names import ROLLBACK_ANNOTATION
 from searchops.planning.rollout_choice import desired_of, is_active, is_paused, rollback_target
 from searchops.planning.rollout_forecast import foresee, what_going_back_takes
@@ -110,7 +111,7 @@ def standing(
     model: EmbeddingModel, status: EmbeddingModelStatus, facts: ModelFacts, syncs: Sequence[PoolSync], now: datetime
 ) -> tuple[Finding, ...]:
     """Findings that hold whatever the stage; a stage's own of the same type replace them."""
-    findings = [_servers(facts, syncs), _rollback(model, status, facts, now)]
+    findings = [_servers(facts, syncs), _rollback(model, status, facts, now), *signals_finding(model, status, facts)]
     if status.candidate is not None:
         which = f"{status.active.revision} serves" if status.active is not None else "tenants serve the lexical legs"
         message = f"{status.candidate.revision} is on its way; meanwhile {which}"

@@ -14,6 +14,7 @@ from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.v1alpha1.embedding_model import ModelReason
 from searchops.api.v1alpha1.embedding_model_status import HistoryEntry, WaveStatus
 from searchops.planning.conditions import Finding, no, yes
+from searchops.planning.live_signals import SIGNAL_POLL_SECONDS, awaited_signals, degraded_signal
 from searchops.planning.model_facts import EmitEvent, WriteState
 from searchops.planning.names import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
 from searchops.planning.server_troubles import told
@@ -54,12 +55,11 @@ def run_waves(
     """Start, watch or end a wave."""
     wave = status.wave
     expected = _expected(facts, wave) if wave is not None else []
-    broken = _breaker(model, expected, candidate.revision)
-    if broken is not None:
-        finding = no("Progressing", ModelReason.BREAKER_OPEN, broken)
-        return WaveStep(
-            status.model_copy(update={"phase": "Paused"}), (finding, no("Ready", ModelReason.BREAKER_OPEN, broken))
-        )
+    broken, worse = _breaker(model, expected, candidate.revision), degraded_signal(model, status)
+    if broken is not None or worse is not None:
+        reason = ModelReason.BREAKER_OPEN if broken is not None else ModelReason.SIGNAL_DEGRADED
+        said = (no("Progressing", reason, broken or worse or ""), no("Ready", reason, broken or worse or ""))
+        return WaveStep(status.model_copy(update={"phase": "Paused"}), said)
     ill = ill_target(status, serving, now)
     if ill is not None:
         return WaveStep(status, (yes("Progressing", ModelReason.ROLLBACK_TARGET_ILL, ill),), (), WAVE_POLL_SECONDS)
@@ -112,8 +112,10 @@ def watch_wave(
     if wave is None or candidate is None:
         return status
     broken = _breaker(model, _expected(facts, wave), candidate.revision) is not None
+    worse = degraded_signal(model, status) is not None
     ill = ill_target(status, serving, now) is not None
-    halted = "Paused" if paused else "BreakerOpen" if broken else "RollbackTargetIll" if ill else None
+    why = {"Paused": paused, "BreakerOpen": broken, "SignalDegraded": worse, "RollbackTargetIll": ill}
+    halted = next((name for name, holds in why.items() if holds), None)
     return status.model_copy(update={"wave": wave.model_copy(update={"halted": halted})})
 
 
@@ -153,6 +155,10 @@ def _soak(
         message = f"wave {wave.name} is complete and watched until {wave.soak_until}"
         soaking = status.model_copy(update={"phase": "Soaking"})
         return WaveStep(soaking, (yes("Progressing", ModelReason.SOAKING, message),), (), max(0.5, left))
+    awaited = awaited_signals(model, status)
+    if awaited is not None:
+        finding = yes("Progressing", ModelReason.SIGNALS_UNKNOWN, f"wave {wave.name} is complete and waits: {awaited}")
+        return WaveStep(status.model_copy(update={"phase": "Soaking"}), (finding,), (), SIGNAL_POLL_SECONDS)
     following = min(wave.index + 1, len(model.spec.rollout.waves) - 1)
     if following > wave.index or float(wave.fraction) < 1:
         return _start(model, status, candidate, following, now)

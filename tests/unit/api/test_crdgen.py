@@ -108,6 +108,8 @@ def test_the_lists_that_are_maps() -> None:
         "SearchTenant.spec.fields": ["name"],
         "SearchTenant.status.conditions": ["type"],
         "EmbeddingModel.spec.gate.holdouts": ["name"],
+        "EmbeddingModel.spec.rollout.signals": ["name"],
+        "EmbeddingModel.status.signals": ["name"],
         "EmbeddingModel.status.conditions": ["type"],
         "ReindexJob.status.conditions": ["type"],
     }

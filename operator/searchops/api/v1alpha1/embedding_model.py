@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from searchops.api.live_signals import SignalName, SignalWindow, SlowerThan
 from searchops.api.meta import (
     ApiModel,
     ArtifactReference,
@@ -65,6 +66,10 @@ class ModelReason(StrEnum):
     SOAKING = "Soaking"
     BREAKER_OPEN = "BreakerOpen"
     ROLLBACK_TARGET_ILL = "RollbackTargetIll"
+    SIGNALS_HEALTHY = "SignalsHealthy"
+    SIGNAL_DEGRADED = "SignalDegraded"
+    SIGNALS_UNKNOWN = "SignalsUnknown"
+    NOT_CONFIGURED = "NotConfigured"
     REJECTED = "Rejected"
     ROLLED_BACK = "RolledBack"
     SUPERSEDED = "Superseded"
@@ -209,6 +214,34 @@ class Breaker(ApiModel):
     max_reverted_percent: Annotated[int, Field(ge=0, le=100)] = 2
 
 
+class Signal(ApiModel):
+    """What merchants' searches say of a candidate: each tenant's share after its switch less its share a week before.
+
+    Attributes:
+        name: ZeroResults: searches without a hit. Errors: searches without an answer, or without the encoder's part.
+            SlowSearches: searches that took longer than slowerThan.
+        margin: share of all searches that may be added, on the mean over tenants.
+        slower_than: the bound of SlowSearches.
+        window: the whole hours after a tenant's switch that are compared; absent is 1h.
+        on_unknown: what a complete wave does while the signal is not known to be healthy: Continue (where absent) goes
+            on and says so, Hold waits.
+    """
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "has(self.slowerThan) == (self.name == 'SlowSearches')",
+            "SlowSearches, and no other signal, has slowerThan",
+            reason="FieldValueInvalid",
+        ),
+    )
+
+    name: SignalName
+    margin: Fraction
+    slower_than: SlowerThan | None = None
+    window: SignalWindow | None = None
+    on_unknown: Literal["Continue", "Hold"] | None = None
+
+
 class Rollout(ApiModel):
     """How a passed candidate reaches the tenants.
 
@@ -216,6 +249,7 @@ class Rollout(ApiModel):
         waves: in this order; the last one takes everybody.
         approval: when a person must agree.
         max_concurrent_reindexes: rebuilds of this model at one time.
+        signals: live signals that stop the waves where they get worse.
         rollback_window: how long the old revision and its vectors are kept.
         retry_token: any new text tries a rejected revision again.
         approve: the revision that is approved; the annotation searchops.dev/approve does the same.
@@ -235,6 +269,13 @@ class Rollout(ApiModel):
     approval: Literal["None", "BeforeFirstWave", "BeforeEachWave"] = "None"
     max_concurrent_reindexes: Annotated[int, Field(ge=1, le=1000)] = 8
     breaker: Breaker = Field(default_factory=Breaker)
+    signals: Annotated[
+        tuple[Signal, ...],
+        Field(
+            max_length=3,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
     rollback_window: Duration = "72h"
     retry_token: Annotated[str, Field(max_length=63)] = ""
     approve: Annotated[str, Field(max_length=63)] = ""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from searchops.api.live_signals import SignalName
 from searchops.api.meta import (
     ApiModel,
     Conditions,
@@ -151,7 +152,34 @@ class WaveStatus(ApiModel):
     soak_until: Timestamp | None = None
     fraction: Fraction
     selectors: Annotated[tuple[LabelSelector, ...], Field(max_length=16)] = ()
-    halted: Literal["BreakerOpen", "Paused", "RollbackTargetIll"] | None = None
+    halted: Literal["BreakerOpen", "Paused", "RollbackTargetIll", "SignalDegraded"] | None = None
+
+
+class SignalStatus(ApiModel):
+    """What a live signal says of a candidate; kept as it was until it says something else.
+
+    Attributes:
+        revision: the candidate.
+        question: digest of what was asked: the signal's fields but onUnknown.
+        retry_token: the one that tenants are counted from; another begins anew.
+        after: tenants that switched before this moment are not counted; absent counts all.
+        state: Degraded stays until the question or the retry token is another.
+        tenants: that are counted.
+        interval: of the mean added share of searches.
+        why: what the state rests on.
+        at: when this was written.
+    """
+
+    name: SignalName
+    revision: ShortText
+    question: ShortText
+    retry_token: ShortText = ""
+    after: Timestamp | None = None
+    state: Literal["Healthy", "Degraded", "Unknown"]
+    tenants: Annotated[int, Field(ge=0)] = 0
+    interval: Annotated[tuple[ShortText, ...], Field(max_length=2)] = ()
+    why: Annotated[str, Field(max_length=512)] = ""
+    at: Timestamp
 
 
 class FleetStatus(ApiModel):
@@ -304,6 +332,13 @@ class EmbeddingModelStatus(ApiModel):
     verdict: VerdictStatus | None = None
     reevaluation: ReevaluationStatus | None = None
     wave: WaveStatus | None = None
+    signals: Annotated[
+        tuple[SignalStatus, ...],
+        Field(
+            max_length=3,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
     plan: RolloutPlanStatus | None = None
     tenants: FleetStatus | None = None
     servers: ServersStatus | None = None

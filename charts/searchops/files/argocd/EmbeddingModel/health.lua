@@ -2,8 +2,8 @@
 local degraded = {
   AccuracyFailed = true, BadCheckpoint = true, BreakerOpen = true, BuildFailed = true, DigestMismatch = true,
   GateInvalid = true, InvalidSpec = true, LoadFailed = true, PodTemplateNotAllowed = true, PodTemplateNotFound = true,
-  PoolNotFound = true, Regressed = true, Rejected = true, RolledBack = true, SourceNotAllowed = true,
-  StateUnknown = true, VerifyFailed = true,
+  PoolNotFound = true, Regressed = true, Rejected = true, RolledBack = true, SignalDegraded = true,
+  SourceNotAllowed = true, StateUnknown = true, VerifyFailed = true,
 }
 -- Of a stage's own condition: the operator tries again by itself for as long as Progressing does not say that it gave up.
 local retried = { BuildFailed = true, GateInvalid = true, LoadFailed = true, VerifyFailed = true }
