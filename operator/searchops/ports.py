@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from searchops.api.live_signals import Share, Window
     from searchops.api.observed import (
         AccessSecretState,
         CanaryResult,
@@ -390,6 +391,18 @@ class Artifacts(Protocol):
 
     async def read(self, uri: str, *, limit: int = 4_194_304) -> bytes | None:
         """The bytes at a URI, or None where nothing is there."""
+        ...
+
+
+class SignalSource(Protocol):
+    """What the gateways count of tenants' searches."""
+
+    async def shares(self, window: Window, tenants: Sequence[str]) -> Mapping[str, Share]:
+        """The share of each of these tenants in a window; one that nothing is known of is absent.
+
+        Raises:
+            Transient: it is not known.
+        """
         ...
 
 

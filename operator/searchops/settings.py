@@ -55,6 +55,10 @@ class OperatorSettings(BaseSettings):
         gpu_hour_prices: what a GPU-hour costs, by the value of the label ``searchops.dev/gpu`` of the workers'
             PodTemplate; the cost in a tenant's ``status.plan`` rests on it, and is absent without it.
         currency: of those prices.
+        prometheus_url: base address of what answers PromQL, for the live signals of EmbeddingModels; empty: they are
+            Unknown.
+        prometheus_token_file: file with a bearer token for it; read anew for each query.
+        prometheus_labels: labels that the gateways' series carry there, as JSON, where it knows other fleets' too.
         kubeconfig: used instead of the Pod's ServiceAccount.
     """
 
@@ -102,6 +106,12 @@ class OperatorSettings(BaseSettings):
     backup_round_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     gpu_hour_prices: dict[str, Quantity] = Field(default_factory=dict)
     currency: Annotated[str, Field(min_length=1, max_length=16)] = "EUR"
+    prometheus_url: Annotated[str, Field(pattern=r"^(https?://[^\s@?#]+)?$", max_length=1024)] = ""
+    prometheus_token_file: Path | None = None
+    prometheus_labels: dict[
+        Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)],
+        Annotated[str, Field(max_length=256)],
+    ] = Field(default_factory=dict, max_length=16)
     kubeconfig: Path | None = None
 
     @field_validator("artifacts")

@@ -7,7 +7,6 @@ the bounds rest on that.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from searchops.api.live_signals import tenant_label
@@ -15,9 +14,8 @@ from searchops.planning.confidence_sequence import Interval, mean_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
-    from searchops.api.live_signals import SignalName, SlowerThan
+    from searchops.api.live_signals import Share, SignalName, Window
     from searchops.planning.model_facts import TenantFact
 
 ALPHA = 0.05
@@ -25,45 +23,6 @@ ALPHA = 0.05
 MIN_TENANTS = 10
 MIN_SEARCHES = 20
 """Of a tenant in each of both windows; below it a share says next to nothing of the tenant."""
-WEEK = timedelta(days=7)
-HOUR = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What part of a tenant's searches a signal counts.
-
-    Attributes:
-        of: all of its searches in a window.
-        part: those that the signal counts.
-    """
-
-    of: float
-    part: float
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Whole hours that a signal is asked about, for all tenants at once.
-
-    Attributes:
-        start: of the hours after the switch; those before are a week earlier.
-    """
-
-    signal: SignalName
-    slower_than: SlowerThan | None
-    start: datetime
-    hours: int
-
-    @property
-    def end(self) -> datetime:
-        """When it is over."""
-        return self.start + HOUR * self.hours
-
-    @property
-    def before(self) -> Window:
-        """The same hours of the same weekday before the switch."""
-        return Window(self.signal, self.slower_than, self.start - WEEK, self.hours)
 
 
 @dataclass(frozen=True, slots=True)

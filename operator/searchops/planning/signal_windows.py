@@ -10,10 +10,11 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from searchops.api.live_signals import HOUR, Window
 from searchops.api.meta import parse_duration, parse_time
 from searchops.planning.names import short_hash
 from searchops.planning.rollout_choice import retry_token
-from searchops.planning.signal_evidence import HOUR, Asked, Window
+from searchops.planning.signal_evidence import Asked
 from searchops.planning.waves import in_wave, position
 
 if TYPE_CHECKING:

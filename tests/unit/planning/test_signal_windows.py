@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searchops.api.live_signals import Share, Window
 from searchops.api.meta import format_time
 from searchops.planning.signal_evidence import (
     ALPHA,
     MIN_SEARCHES,
     Asked,
     Evidence,
-    Share,
-    Window,
     counted,
     differences,
     weigh,

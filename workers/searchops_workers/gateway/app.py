@@ -87,7 +87,7 @@ def build_parts(
     endpoints = EndpointSource(settings)
     cells = Cells(endpoints, timeout=settings.cell_seconds)
     credentials = CredentialSource(settings.credentials)
-    metrics = GatewayMetrics()
+    metrics = GatewayMetrics(0 if settings.tenant_metrics_port is None else settings.tenant_series)
     foreign = _foreign_points(metrics)
     tenants = Tenants(
         Bindings(cells, seconds=settings.binding_seconds, clock=clock),
@@ -146,8 +146,10 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         del app
+        settings = self._parts.settings
         try:
-            yield
+            with self._parts.metrics.tenants.served(settings.host, settings.tenant_metrics_port):
+                yield
         finally:
             self._draining = True
             await self._parts.encoder.close()
@@ -190,11 +192,22 @@ class Gateway:
 
     async def search(self, request: Request) -> Response:
         """`POST /v1/tenants/{t}/search`."""
-        parts = self._parts
+        parts, started = self._parts, time.perf_counter()
         caller = self._caller(request)
         body = parse_search(await read_body(request, parts.settings.max_body_bytes), parts.settings.max_limit)
-        async with parts.search_gate.enter():
-            binding, answer = await parts.searches.search(caller, body)
+        try:
+            async with parts.search_gate.enter():
+                binding, answer = await parts.searches.search(caller, body)
+        except BaseException as error:  # a deadline is a cancellation here
+            if not isinstance(error, Problem) or error.status >= 500:
+                parts.metrics.tenants.failed(caller.tenant, time.perf_counter() - started)
+            raise
+        parts.metrics.tenants.answered(
+            caller.tenant,
+            time.perf_counter() - started,
+            empty=not answer.hits,
+            degraded=bool(answer.degraded),
+        )
         parts.metrics.searches.labels("lexical" if answer.lexical_only else "hybrid").inc()
         if answer.degraded:
             parts.metrics.degraded.inc()

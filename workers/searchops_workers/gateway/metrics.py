@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from searchops_workers.gateway.tenant_searches import TenantSearches
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class GatewayMetrics:
-    """Metrics in a registry of their own; no label carries a tenant's name, of which there are too many."""
+    """Metrics in a registry of their own.
 
-    def __init__(self) -> None:
+    No label carries a tenant's name, of which there are too many; what has it stands apart, in `tenants`.
+
+    Args:
+        tenant_series: tenants whose searches are counted each by itself.
+    """
+
+    def __init__(self, tenant_series: int = 0) -> None:
         self.registry = CollectorRegistry()
+        self.tenants = TenantSearches(tenant_series)
         self.requests = Counter(
             "searchops_gateway_requests_total", "Requests answered.", ("route", "status"), registry=self.registry
         )

@@ -62,6 +62,9 @@ class GatewaySettings(BaseSettings):
         searches_in_flight: searches worked on at once; `searches_waiting` more may wait, others get 503.
         request_seconds: deadline of a request.
         cell_seconds: deadline of one request to a cell.
+        tenant_metrics_port: serves what is counted of each tenant's searches, for the live signals of rollouts, apart
+            from what merchants reach; absent: nothing is counted by tenant.
+        tenant_series: most tenants that are counted so, ten series a tenant: those searched last.
         encode_query_seconds: deadline of encoding one query; then the lexical legs answer alone.
     """
 
@@ -86,6 +89,8 @@ class GatewaySettings(BaseSettings):
     request_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
     cell_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     encode_query_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    tenant_metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    tenant_series: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
 
 
