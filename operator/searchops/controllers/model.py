@@ -61,7 +61,8 @@ class ModelController:
         self._finalizer = finalizer
         self._clock = clock
         self._lease_left = lease_left
-        self._gatherer = ModelGatherer(ports, settings, tenants=tenants, rates=ReindexRates(reindexes, clock))
+        rates = ReindexRates(reindexes, clock)
+        self._gatherer = ModelGatherer(ports, settings, tenants=tenants, rates=rates, clock=clock)
 
     async def reconcile(self, key: Key) -> Result:
         """Gather, plan, apply, one status write."""

@@ -15,6 +15,7 @@ from searchops.api.retrieval import BUILTIN_PROFILES
 from searchops.api.tasks import ANSWER, BuildResult, EvaluateResult
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus
 from searchops.controllers.model_followers import Followers
+from searchops.controllers.model_signals import ModelSignals
 from searchops.planning import model_facts as act
 from searchops.planning.jobs import check_template
 from searchops.planning.names import is_revision_of, state_map_name
@@ -25,12 +26,21 @@ from searchops.runtime.errors import Terminal, Transient, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from searchops.api.observed import JobState, PoolRegistration, ServerState
     from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
     from searchops.controllers.reindex_rates import ReindexRates
     from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts
-    from searchops.ports import Artifacts, CellDirectory, EventRecorder, ModelJobs, ModelServers, StateMaps
+    from searchops.ports import (
+        Artifacts,
+        CellDirectory,
+        EventRecorder,
+        ModelJobs,
+        ModelServers,
+        SignalSource,
+        StateMaps,
+    )
     from searchops.runtime.cache import ObjectCache
 
 SAME_COSINE = 0.999
@@ -43,7 +53,7 @@ Probes = tuple[list[str], list[list[float]]]
 
 @dataclass(frozen=True, slots=True)
 class ModelPorts:
-    """Everything the controller talks to."""
+    """Everything the controller talks to; without `signals` live signals are unknown."""
 
     servers: ModelServers
     directory: CellDirectory
@@ -51,6 +61,7 @@ class ModelPorts:
     artifacts: Artifacts
     state: StateMaps
     events: EventRecorder
+    signals: SignalSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +83,19 @@ class ModelGatherer:
     """
 
     def __init__(
-        self, ports: ModelPorts, settings: ModelSettings, *, tenants: ObjectCache[SearchTenant], rates: ReindexRates
+        self,
+        ports: ModelPorts,
+        settings: ModelSettings,
+        *,
+        tenants: ObjectCache[SearchTenant],
+        rates: ReindexRates,
+        clock: Callable[[], datetime],
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._followers = Followers(tenants)
         self._rates = rates
+        self._signals = ModelSignals(ports.signals, clock)
         self.refusals: dict[tuple[str, str], str] = {}
 
     async def gather(self, model: EmbeddingModel) -> ModelFacts:
@@ -128,6 +146,7 @@ class ModelGatherer:
             worker_labels=None if template is None else template.get("metadata", {}).get("labels") or {},
             settle_seconds=self._settings.settle.total_seconds(),
             most_reindexes=self._settings.most_reindexes,
+            signals=await self._signals.of(model, tenants),
         )
 
     async def _stored(self, model: EmbeddingModel) -> EmbeddingModelStatus | None:

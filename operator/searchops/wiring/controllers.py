@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from searchops.adapters.directory import RegisteredDirectory
     from searchops.adapters.kube import KubeObjects
     from searchops.adapters.kube_api import KubeApi
+    from searchops.adapters.prometheus import PrometheusSignals
     from searchops.adapters.qdrant import QdrantCells
     from searchops.adapters.shared_cells import SharedCells
     from searchops.adapters.triton import TritonServers
@@ -119,6 +120,7 @@ class Parts:
     Attributes:
         lease_left: seconds for which this process is certainly the only one that acts.
         fatal: told when a worker died.
+        signals: what live signals are read from; None where nothing is configured.
         book: what is known of tenants' backups.
     """
 
@@ -132,6 +134,7 @@ class Parts:
     canary: IsolationCanary
     rooms: CellRooms
     servers: TritonServers
+    signals: PrometheusSignals | None
     directory: RegisteredDirectory
     objects: KubeObjects
     templates: Mapping[str, Mapping[str, Any]]
@@ -322,6 +325,7 @@ def _model_controller(parts: Parts, kinds: Kinds, jobs: KubeJobs, artifacts: Art
         artifacts=artifacts,
         state=KubeStateMaps(parts.api, settings.namespace),
         events=parts.events,
+        signals=parts.signals,
     )
     return ModelController(
         ports,

@@ -19,6 +19,7 @@ from searchops.adapters.kube import KubeEvents, KubeLease, KubeObjects, KubeStat
 from searchops.adapters.kube_api import KubeApi
 from searchops.adapters.kube_jobs import KubeJobs
 from searchops.adapters.kube_namespaces import KubeNamespaceLabels
+from searchops.adapters.prometheus import PrometheusSignals
 from searchops.adapters.qdrant import QdrantCells
 from searchops.adapters.shared_cells import SharedCells
 from searchops.adapters.triton import TritonServers
@@ -101,6 +102,7 @@ class Operator:
             made=self._shared_made,
         )
         self._servers = TritonServers()
+        self._signals = signals_of(settings)
         self._protect = redactor.protect
         self._directory = RegisteredDirectory(protect=redactor.protect)
         self._templates: dict[str, Mapping[str, Any]] = {}
@@ -158,6 +160,7 @@ class Operator:
             canary=self._canary,
             rooms=self._rooms,
             servers=self._servers,
+            signals=self._signals,
             directory=self._directory,
             objects=self._objects,
             templates=self._templates,
@@ -362,9 +365,20 @@ class Operator:
         await asyncio.wait(watches, timeout=2.0)
         await runner.cleanup()
         self._dependencies.close()
-        for part in (self._raw_cells, self._probes, self._servers, self._api):
+        for part in (self._raw_cells, self._probes, self._servers, self._signals, self._api):
+            if part is None:
+                continue
             with contextlib.suppress(Exception):
                 await part.close()
+
+
+def signals_of(settings: OperatorSettings) -> PrometheusSignals | None:
+    """What live signals are read from; None where nothing is configured."""
+    if not settings.prometheus_url:
+        return None
+    return PrometheusSignals(
+        settings.prometheus_url, token_file=settings.prometheus_token_file, matchers=settings.prometheus_labels
+    )
 
 
 def _now() -> datetime:

@@ -7,6 +7,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from searchops.api.live_signals import Share
+from searchops.api.meta import format_time
 from searchops.api.observed import JobState, PoolRegistration, ServerState
 from searchops.api.v1alpha1 import EmbeddingModel, ReindexJob, SearchTenant
 from searchops.controllers.model import ModelController, ModelPorts, ModelSettings
@@ -21,10 +23,12 @@ from unit.controllers.fakes_numbered_faults import FakeApi, Faults
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from searchops.api.live_signals import Window
     from searchops.api.observed import CellRegistration
     from searchops.runtime.result import Result
 
 KEY = Key("", "shop")
+BEGIN = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 DIGESTS = {letter: f"sha256:{letter * 64}" for letter in "abcdef"}
 VECTOR = [0.6, 0.8]
 TEMPLATE = {
@@ -49,8 +53,14 @@ def raw_model(digest: str = "a", **spec: Any) -> dict[str, Any]:
     }
 
 
-def raw_tenant(name: str = "acme", model: str = "shop", bound: str | None = None, **update: Any) -> dict[str, Any]:
-    binding: dict[str, Any] = {"analyser": "a", "profile": "default", "since": "2026-11-24T12:00:00Z"}
+def raw_tenant(
+    name: str = "acme",
+    model: str = "shop",
+    bound: str | None = None,
+    since: str = "2026-11-24T12:00:00Z",
+    **update: Any,
+) -> dict[str, Any]:
+    binding: dict[str, Any] = {"analyser": "a", "profile": "default", "since": since}
     if bound is not None:
         binding |= {"model": "shop", "revision": bound}
     return {
@@ -77,7 +87,7 @@ class ModelWorld:
     def __init__(self, faults: Faults | None = None, outcomes: Mapping[str, str] | None = None) -> None:
         self.faults = faults or Faults()
         self.outcomes = dict(outcomes or {})
-        self.now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+        self.now = BEGIN
         self.lease = 100.0
         self.pools_by_name = {
             name: PoolRegistration(name, (f"{name}-1",), (f"{name}-1:8001",), f"/repo/{name}", "cpu")
@@ -98,6 +108,7 @@ class ModelWorld:
         self.created: Counter[str] = Counter()
         self.store: dict[str, bytes] = {}
         self.maps: dict[str, dict[str, str]] = {}
+        self.added_share = 0.8
         self.events: list[str] = []
         self.trail: list[str] = []
         self.models: ObjectCache[EmbeddingModel] = ObjectCache("embeddingmodels", EmbeddingModel.model_validate)
@@ -111,7 +122,9 @@ class ModelWorld:
     def restart(self) -> ModelController:
         """A new process: nothing in memory survives."""
         self.controller = ModelController(
-            ModelPorts(servers=self, directory=self, jobs=self, artifacts=self, state=_Maps(self), events=self),
+            ModelPorts(
+                servers=self, directory=self, jobs=self, artifacts=self, state=_Maps(self), events=self, signals=self
+            ),
             ModelSettings("s3://artifacts", lambda uri: uri.startswith("s3://models/")),
             models=self.models,
             tenants=self.tenants,
@@ -212,7 +225,7 @@ class ModelWorld:
             bound = (cached.status.get("binding") or {}).get("revision")
             if wanted is not None and bound != wanted["revision"]:
                 self.tenant_version += 1
-                raw = raw_tenant(cached.key.name, bound=wanted["revision"])
+                raw = raw_tenant(cached.key.name, bound=wanted["revision"], since=format_time(self.now))
                 raw["metadata"]["resourceVersion"] = str(self.tenant_version)
                 self.tenants.apply("MODIFIED", raw)
 
@@ -327,6 +340,11 @@ class ModelWorld:
 
     async def read(self, uri: str, *, limit: int = 4_194_304) -> bytes | None:
         return self.faults.call("artifacts.read", lambda: self.store.get(uri))
+
+    async def shares(self, window: Window, tenants: Sequence[str]) -> dict[str, Share]:
+        """Since the world began every tenant's share is higher by what was added."""
+        part = 5 + (100 * self.added_share if window.start >= BEGIN else 0)
+        return self.faults.call("signals.shares", lambda: {tenant: Share(100, part) for tenant in tenants})
 
     def record(self, reference: Mapping[str, str], reason: str, message: str, *, warning: bool = False) -> None:
         self.events.append(reason)

@@ -399,6 +399,61 @@ async def again(faults: Faults | None) -> ModelWorld:
     return world
 
 
+async def watched(faults: Faults | None) -> ModelWorld:
+    """r1 is promoted; r2 is rolled out and its searches find less, so that the waves stand until it is taken back."""
+    world = ModelWorld(faults)
+    for number in range(12):
+        world.tenants.apply("ADDED", raw_tenant(f"t{number}"))
+    world.api.put(raw_model())
+    await world.settle()
+    signals = [{"name": "ZeroResults", "margin": "0.02"}]
+    change(world, "b", rollout={"waves": [{"name": "all", "percent": 100, "soak": "6h"}], "signals": signals})
+    await world.settle()
+    for _ in range(4):
+        world.now += timedelta(minutes=45)
+        await world.settle()
+    assert world.status["wave"]["halted"] == "SignalDegraded"
+    assert condition(world, "SignalsHealthy") == ("False", "SignalDegraded")
+    back = world.api.objects["shop"]
+    annotations = {"searchops.dev/rollback": world.status["candidate"]["revision"]}
+    world.api.put({**back, "metadata": {**back["metadata"], "annotations": annotations}})
+    await world.settle()
+    return world
+
+
+async def test_searches_that_find_less_stop_the_waves_until_a_person_acts() -> None:
+    world = await watched(None)
+    assert world.status["active"]["revision"] == A
+    assert world.events[-3:] == ["WaveStarted", "SignalDegraded", "CandidateRejected"]
+    assert world.faults.calls.count("signals.shares") == 2, "the window before and the one after, once"
+    assert {(cached.status.get("binding") or {}).get("revision") for cached in world.tenants} == {A}
+    writes = world.api.status_writes
+    await world.settle()
+    assert world.api.status_writes == writes
+
+
+async def test_signals_that_are_not_read_stop_no_pass_and_are_never_a_pass() -> None:
+    """Prometheus is silent throughout: the rollout goes on by `onUnknown: Continue`, and says what it did not know."""
+    world = await rolled_out()
+    world.shares = _silent  # type: ignore[method-assign]
+    signals = [{"name": "Errors", "margin": "0.02"}]
+    change(world, "b", rollout={"waves": [{"name": "all", "percent": 100, "soak": "3h"}], "signals": signals})
+    await world.settle()
+    assert world.status["phase"] == "Soaking"
+    world.now += timedelta(minutes=130)
+    await world.once()
+    assert condition(world, "SignalsHealthy") == ("Unknown", "SignalsUnknown")
+    assert world.status["signals"][0]["why"] == "0 of 1 windows are read: Prometheus is silent"
+    world.now += timedelta(hours=1)
+    await world.settle()
+    assert world.status["active"]["revision"] == B
+    assert world.status["signals"][0]["state"] == "Unknown"
+
+
+async def _silent(*_: Any) -> Any:
+    raise Transient("Prometheus is silent")
+
+
 async def test_a_new_triton_has_what_is_active_evaluated_again_and_taken_back_where_it_is_worse() -> None:
     world = await again(None)
     assert world.status["active"]["revision"] == A
@@ -441,12 +496,12 @@ def ending(world: ModelWorld) -> str:
     return re.sub(r"-r[0-9]+-", "-r-", json.dumps(seen, sort_keys=True))
 
 
-@pytest.mark.parametrize("told", [story, again])
+@pytest.mark.parametrize("told", [story, again, watched])
 async def test_every_external_call_may_fail_once_before_or_after_taking_effect(told: Story) -> None:
     whole = await told(None)
     calls = whole.faults.calls
     kinds = {"maps.write", "maps.read", "jobs.create", "jobs.owned", "load", "infer", "status", "metadata"}
-    assert kinds <= set(calls)
+    assert kinds | ({"signals.shares"} if told is watched else set()) <= set(calls)
     wanted = ending(whole)
     for index, name in enumerate(calls):
         for after in (False, True):

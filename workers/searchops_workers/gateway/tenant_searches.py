@@ -1,11 +1,11 @@
 """What is counted of each tenant's searches, for those who compare a tenant with itself.
 
-Only a tenant that a search was answered for has series, since a token that the database has not judged may name any. Of
-the rest those searched last are kept, so that there are never more than the settings allow. All series of a tenant begin
-at once: what asks for the increase of two of them loses the same first searches of both.
+Only a tenant that a search was answered for has series, since a token that the database has not judged may name any.
+Those searched last are kept, so that there are never more than the settings allow. All series of a tenant begin at
+once: what asks for the increase of two of them loses the same first searches of both.
 
-They are served on a port of their own: who may search must not read from it which other merchants there are, and how much
-they are searched. A thread writes them out, so that ten thousand tenants keep no search waiting.
+They are served on a port of their own: who may search must not read from it which other merchants there are, and how
+much they are searched. A thread writes them out, so that ten thousand tenants keep no search waiting for long.
 """
 
 from __future__ import annotations

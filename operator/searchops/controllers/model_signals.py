@@ -1,0 +1,160 @@
+"""Live signals of the models whose waves run, read at most once a minute; an answer that is there is kept.
+
+The hours that are asked about are over, so that nothing is asked twice in one process. Another process asks again for
+what it needs, a few windows a turn: until it has caught up, the signals are Unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from searchops.api.live_signals import tenant_label
+from searchops.api.meta import format_time
+from searchops.planning.signal_evidence import NOT_MEASURED, SignalFacts, counted, differences, weigh
+from searchops.planning.signal_windows import asked_of, windows_of
+from searchops.runtime.errors import Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from searchops.api.live_signals import Window
+    from searchops.api.v1alpha1 import EmbeddingModel
+    from searchops.api.v1alpha1.embedding_model import Signal
+    from searchops.planning.model_facts import TenantFact
+    from searchops.planning.signal_evidence import Asked, Evidence
+    from searchops.ports import SignalSource
+
+EVERY = timedelta(minutes=1)
+WINDOWS_PER_TURN = 12
+TURN_SECONDS = 10.0
+"""A pass over a model waits no longer than this for all of its signals."""
+
+Tenants = tuple["TenantFact", ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of one model's signals.
+
+    Attributes:
+        asked: what the facts answer.
+        at: when they were gathered.
+        read: per window the tenants that were asked about, and the differences that came of it.
+        weighed: per signal the differences that were weighed last, and what came of it.
+    """
+
+    asked: tuple[Asked, ...]
+    at: datetime
+    facts: SignalFacts = NOT_MEASURED
+    read: dict[Window, tuple[frozenset[str], dict[str, float]]] = field(default_factory=dict)
+    weighed: dict[str, tuple[tuple[float, ...], Evidence]] = field(default_factory=dict)
+
+
+class ModelSignals:
+    """Gathers what plans know of live signals.
+
+    Args:
+        source: None where none is configured.
+        clock: the time.
+    """
+
+    def __init__(self, source: SignalSource | None, clock: Callable[[], datetime]) -> None:
+        self._source = source
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+
+    async def of(self, model: EmbeddingModel, tenants: Sequence[TenantFact]) -> SignalFacts:
+        """The signals of a model; nothing is asked while no wave of it runs."""
+        now, uid = self._clock(), model.metadata.uid
+        pairs = [(signal, asked_of(model, signal, format_time(now))) for signal in model.spec.rollout.signals]
+        asked = [(signal, question) for signal, question in pairs if question is not None]
+        if self._source is None or not asked or model.metadata.deletion_timestamp is not None:
+            self._kept.pop(uid, None)
+            return SignalFacts(configured=self._source is not None)
+        questions = tuple(question for _, question in asked)
+        kept = self._kept.get(uid)
+        if kept is not None and kept.asked == questions and now < kept.at + EVERY:
+            return kept.facts
+        known = (kept.read, kept.weighed) if kept is not None else ({}, {})
+        kept = self._kept[uid] = _Kept(questions, now, read=known[0], weighed=known[1])
+        await self._turn(kept, self._source, asked, model, tenants, now)
+        return kept.facts
+
+    async def _turn(
+        self,
+        kept: _Kept,
+        source: SignalSource,
+        asked: Sequence[tuple[Signal, Asked]],
+        model: EmbeddingModel,
+        tenants: Sequence[TenantFact],
+        now: datetime,
+    ) -> None:
+        """Read what is missing, the earliest hours of every signal first, and weigh what is there."""
+        planned = {signal.name: windows_of(model, signal, question, tenants, now) for signal, question in asked}
+        wanted = {window: inside for windows, _ in planned.values() for window, inside in windows.items()}
+        kept.read = {window: known for window, known in kept.read.items() if window in wanted}
+        labels = {window: _labels(inside) for window, inside in wanted.items()}
+        missing = [window for window in wanted if not _is_read(kept, window, labels[window])]
+        missing.sort(key=lambda window: window.start)
+        turn = {window: labels[window] for window in missing[:WINDOWS_PER_TURN]}
+        why = await self._read(kept, source, turn)
+        known = {window: found for window, (had, found) in kept.read.items() if labels[window] <= had}
+        evidence = {
+            signal.name: _weighed(kept, signal, question, planned[signal.name], known, why)
+            for signal, question in asked
+        }
+        kept.facts = SignalFacts(True, evidence)
+
+    async def _read(self, kept: _Kept, source: SignalSource, turn: Mapping[Window, frozenset[str]]) -> str:
+        """Ask for some windows at once; why one of them is not read, or nothing."""
+        said: list[str] = []
+
+        async def one(window: Window, labels: frozenset[str]) -> None:
+            names = sorted(labels)
+            try:
+                before, after = await asyncio.gather(source.shares(window.before, names), source.shares(window, names))
+            except Transient as error:
+                said.append(error.message)
+            else:
+                kept.read[window] = (labels, differences(before, after))
+
+        try:
+            async with asyncio.timeout(TURN_SECONDS), asyncio.TaskGroup() as group:
+                for window, labels in turn.items():
+                    group.create_task(one(window, labels))
+        except TimeoutError:
+            said.append(f"the signals were not all read within {TURN_SECONDS:g} s")
+        return said[0] if said else ""
+
+
+def _weighed(
+    kept: _Kept,
+    signal: Signal,
+    question: Asked,
+    planned: tuple[dict[Window, Tenants], int],
+    known: Mapping[Window, Mapping[str, float]],
+    why: str,
+) -> Evidence:
+    """What is known of a signal; what has not changed since the last turn is not weighed again."""
+    windows, pending = planned
+    found, read = counted(windows, known)
+    unread = "" if read == len(windows) else f"{read} of {len(windows)} windows are read{why and f': {why}'}"
+    before = kept.weighed.get(signal.name)
+    if before is not None and before[0] == found:
+        return replace(before[1], asked=question, pending=pending, unread=unread)
+    evidence = weigh(question, found, pending=pending, unread=unread)
+    kept.weighed[signal.name] = (found, evidence)
+    return evidence
+
+
+def _is_read(kept: _Kept, window: Window, labels: frozenset[str]) -> bool:
+    known = kept.read.get(window)
+    return known is not None and labels <= known[0]
+
+
+def _labels(tenants: Tenants) -> frozenset[str]:
+    return frozenset(tenant_label(tenant.namespace, tenant.name) for tenant in tenants)
