@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CLAIMS = {"access": [{"collection": "prod.m.acme", "access": "r"}], "cell": "eu-1"}
 TOKEN = jwt.encode(CLAIMS, "a-key-of-at-least-thirty-two-bytes!!", algorithm="HS256")
 BINDING = Binding(profile=RetrievalProfile(name="plain"))
-HIT = Hit("sku-1", 1.0, {"title": "x"}, {"lex": 1})
+HIT = Hit("sku-1", 1.0, {"lex": 1}, {"title": "x"})
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
