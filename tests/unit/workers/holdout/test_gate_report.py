@@ -58,6 +58,7 @@ def test_a_measurement_that_is_not_valid_has_a_report_without_plots(world: World
         assert "the canary pool went away" in form
         assert "not evaluated: the measurement is not valid" in form
     assert "data-plot" not in page
+    assert "#bounds" not in page, "where no bound was computed none is spoken of"
 
 
 def test_a_report_is_bounded_and_says_what_it_leaves_out(tmp_path: Path) -> None:
