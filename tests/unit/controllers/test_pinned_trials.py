@@ -14,11 +14,12 @@ from searchops.api.tasks import TASK, TASK_VARIABLE, PinnedResult, PinnedTask
 from searchops.controllers.pinned_trials import PinnedTrials, TrialSettings
 from searchops.planning.jobs import JobOrder
 from searchops.runtime.errors import Transient
+from unit.controllers.fakes_numbered_faults import Faults
 from unit.controllers.fakes_tenant_world import DIGEST, TenantWorld, revision
 from unit.controllers.tenant_lives import bound, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
 R1, R2 = revision(1), revision(2)
 URI = "s3://holdouts/shop/pinned/1.0.0"
@@ -236,3 +237,63 @@ async def test_a_template_that_goes_meanwhile_is_read_again() -> None:
     world.set_model(R1, R2)
     await world.step()
     assert world.condition("ModelBound") == ("False", "PinnedQueriesInvalid")
+
+
+class FaultyWorkers(Workers):
+    """Each call to Jobs and the store is counted, and one of them fails before or after it took effect."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self.faults = faults
+
+    async def create(self, manifest: Mapping[str, Any], secret: Mapping[str, str] | None) -> None:
+        made = Workers.create(self, manifest, secret)
+        await self._called("jobs.create", made)
+
+    async def get(self, name: str) -> JobState | None:
+        found: JobState | None = await self._called("jobs.get", super().get(name))
+        return found
+
+    async def read(self, uri: str, *, limit: int = 0) -> bytes | None:
+        found: bytes | None = await self._called("store.read", super().read(uri, limit=limit))
+        return found
+
+    async def _called(self, name: str, effect: Coroutine[Any, Any, Any]) -> Any:
+        """A coroutine that is not to take effect is closed: it is never awaited."""
+        index = len(self.faults.calls)
+        if index == self.faults.fail_at and not self.faults.after:
+            effect.close()
+            self.faults.call(name, lambda: None)
+        result = await effect
+        return self.faults.call(name, lambda: result)
+
+
+async def tried(faults: Faults, outcome: str) -> tuple[TenantWorld, Workers]:
+    """A trial whose worker answers in the third minute, with one call that fails."""
+    workers = FaultyWorkers(faults)
+    workers.outcome = ""
+    world = await declared(workers)
+    world.set_model(R1, R2)
+    for _ in range(3):
+        await world.step()
+        world.now += timedelta(seconds=20)
+    workers.outcome = outcome
+    await world.settle()
+    return world, workers
+
+
+@pytest.mark.parametrize(("outcome", "wanted"), [("Pass", R2["revision"]), ("Regressed", R1["revision"])])
+async def test_every_call_of_a_trial_may_fail_once_before_or_after_taking_effect(outcome: str, wanted: str) -> None:
+    undisturbed = Faults()
+    await tried(undisturbed, outcome)
+    calls = list(undisturbed.calls)
+    assert {"jobs.create", "jobs.get", "store.read"} <= set(calls)
+    for index, name in enumerate(calls):
+        for after in (False, True):
+            faults = Faults(index, after=after)
+            world, workers = await tried(faults, outcome)
+            assert faults.failed, f"call {index} {name} was not reached"
+            assert (bound(world), complete(world), len(workers.made)) == (wanted, True, 1), (index, name, after)
+            assert (pinned(world)["outcome"], pinned(world)["attempt"]) == (outcome, 1), (index, name, after)
+            told = [reason for reason, _ in world.events.told if reason == "PinnedQueriesLost"]
+            assert len(told) == (outcome == "Regressed"), (index, name, after)
