@@ -200,6 +200,18 @@ RULES = {
         "the last wave must have percent 100",
         {("spec", "rollout", "waves", 1): {"name": "all", "selector": {}}},
     ),
+    "model: slow searches without a bound": BadRule(
+        "embeddingmodels",
+        "spec.rollout.signals[1]",
+        "SlowSearches, and no other signal, has slowerThan",
+        {("spec", "rollout", "signals", 1, "slowerThan"): MISSING},
+    ),
+    "model: a bound of another signal": BadRule(
+        "embeddingmodels",
+        "spec.rollout.signals[0]",
+        "SlowSearches, and no other signal, has slowerThan",
+        {("spec", "rollout", "signals", 0, "slowerThan"): "1s"},
+    ),
     "job: two sources": BadRule(
         "reindexjobs",
         "spec.source",

@@ -109,6 +109,7 @@ class ModelWorld:
         self.store: dict[str, bytes] = {}
         self.maps: dict[str, dict[str, str]] = {}
         self.added_share = 0.8
+        self.prometheus_silent = False
         self.events: list[str] = []
         self.trail: list[str] = []
         self.models: ObjectCache[EmbeddingModel] = ObjectCache("embeddingmodels", EmbeddingModel.model_validate)
@@ -343,6 +344,8 @@ class ModelWorld:
 
     async def shares(self, window: Window, tenants: Sequence[str]) -> dict[str, Share]:
         """Since the world began every tenant's share is higher by what was added."""
+        if self.prometheus_silent:
+            raise Transient("Prometheus is silent")
         part = 5 + (100 * self.added_share if window.start >= BEGIN else 0)
         return self.faults.call("signals.shares", lambda: {tenant: Share(100, part) for tenant in tenants})
 

@@ -435,7 +435,7 @@ async def test_searches_that_find_less_stop_the_waves_until_a_person_acts() -> N
 async def test_signals_that_are_not_read_stop_no_pass_and_are_never_a_pass() -> None:
     """Prometheus is silent throughout: the rollout goes on by `onUnknown: Continue`, and says what it did not know."""
     world = await rolled_out()
-    world.shares = _silent  # type: ignore[method-assign]
+    world.prometheus_silent = True
     signals = [{"name": "Errors", "margin": "0.02"}]
     change(world, "b", rollout={"waves": [{"name": "all", "percent": 100, "soak": "3h"}], "signals": signals})
     await world.settle()
@@ -448,10 +448,6 @@ async def test_signals_that_are_not_read_stop_no_pass_and_are_never_a_pass() -> 
     await world.settle()
     assert world.status["active"]["revision"] == B
     assert world.status["signals"][0]["state"] == "Unknown"
-
-
-async def _silent(*_: Any) -> Any:
-    raise Transient("Prometheus is silent")
 
 
 async def test_a_new_triton_has_what_is_active_evaluated_again_and_taken_back_where_it_is_worse() -> None:
