@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from searchops.api.live_signals import tenant_label
 from searchops.api.meta import format_time
 from searchops.planning.signal_evidence import NOT_MEASURED, SignalFacts, counted, differences, weigh
-from searchops.planning.signal_windows import asked_of, windows_of
+from searchops.planning.signal_windows import asked_of, hours_of, switched_by_hour, windows_of
 from searchops.runtime.errors import Transient
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ WINDOWS_PER_TURN = 12
 TURN_SECONDS = 10.0
 """A pass over a model waits no longer than this for all of its signals."""
 
-Tenants = tuple["TenantFact", ...]
+Tenants = tuple[str, ...]
+"""Values of the label ``tenant``."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Kept:
     asked: tuple[Asked, ...]
     at: datetime
     facts: SignalFacts = NOT_MEASURED
-    read: dict[Window, tuple[frozenset[str], dict[str, float]]] = field(default_factory=dict)
+    read: dict[Window, tuple[Tenants, dict[str, float]]] = field(default_factory=dict)
     weighed: dict[str, tuple[tuple[float, ...], Evidence]] = field(default_factory=dict)
 
 
@@ -81,7 +81,7 @@ class ModelSignals:
             return kept.facts
         known = (kept.read, kept.weighed) if kept is not None else ({}, {})
         kept = self._kept[uid] = _Kept(questions, now, read=known[0], weighed=known[1])
-        await self._turn(kept, self._source, asked, model, tenants, now)
+        await self._turn(kept, self._source, asked, tenants, now)
         return kept.facts
 
     async def _turn(
@@ -89,43 +89,46 @@ class ModelSignals:
         kept: _Kept,
         source: SignalSource,
         asked: Sequence[tuple[Signal, Asked]],
-        model: EmbeddingModel,
         tenants: Sequence[TenantFact],
         now: datetime,
     ) -> None:
         """Read what is missing, the earliest hours of every signal first, and weigh what is there."""
-        planned = {signal.name: windows_of(model, signal, question, tenants, now) for signal, question in asked}
+        switched: dict[tuple[str | None, int], tuple[dict[datetime, Tenants], int]] = {}
+        planned: dict[str, tuple[dict[Window, Tenants], int]] = {}
+        for signal, question in asked:
+            key = (question.after, hours_of(signal))
+            if key not in switched:
+                switched[key] = switched_by_hour(question, tenants, key[1], now)
+            by_hour, pending = switched[key]
+            planned[signal.name] = (windows_of(signal, by_hour), pending)
         wanted = {window: inside for windows, _ in planned.values() for window, inside in windows.items()}
         kept.read = {window: known for window, known in kept.read.items() if window in wanted}
-        labels = {window: _labels(inside) for window, inside in wanted.items()}
-        missing = [window for window in wanted if not _is_read(kept, window, labels[window])]
+        missing = [window for window, inside in wanted.items() if not _is_read(kept, window, inside)]
         missing.sort(key=lambda window: window.start)
-        turn = {window: labels[window] for window in missing[:WINDOWS_PER_TURN]}
-        why = await self._read(kept, source, turn)
-        known = {window: found for window, (had, found) in kept.read.items() if labels[window] <= had}
+        why = await self._read(kept, source, {window: wanted[window] for window in missing[:WINDOWS_PER_TURN]})
+        known = {window: kept.read[window][1] for window in wanted if _is_read(kept, window, wanted[window])}
         evidence = {
             signal.name: _weighed(kept, signal, question, planned[signal.name], known, why)
             for signal, question in asked
         }
         kept.facts = SignalFacts(True, evidence)
 
-    async def _read(self, kept: _Kept, source: SignalSource, turn: Mapping[Window, frozenset[str]]) -> str:
+    async def _read(self, kept: _Kept, source: SignalSource, turn: Mapping[Window, Tenants]) -> str:
         """Ask for some windows at once; why one of them is not read, or nothing."""
         said: list[str] = []
 
-        async def one(window: Window, labels: frozenset[str]) -> None:
-            names = sorted(labels)
+        async def one(window: Window, names: Tenants) -> None:
             try:
                 before, after = await asyncio.gather(source.shares(window.before, names), source.shares(window, names))
             except Transient as error:
                 said.append(error.message)
             else:
-                kept.read[window] = (labels, differences(before, after))
+                kept.read[window] = (names, differences(before, after))
 
         try:
             async with asyncio.timeout(TURN_SECONDS), asyncio.TaskGroup() as group:
-                for window, labels in turn.items():
-                    group.create_task(one(window, labels))
+                for window, names in turn.items():
+                    group.create_task(one(window, names))
         except TimeoutError:
             said.append(f"the signals were not all read within {TURN_SECONDS:g} s")
         return said[0] if said else ""
@@ -151,10 +154,7 @@ def _weighed(
     return evidence
 
 
-def _is_read(kept: _Kept, window: Window, labels: frozenset[str]) -> bool:
+def _is_read(kept: _Kept, window: Window, tenants: Tenants) -> bool:
+    """Whether all of these were asked about; those that have left since do no harm."""
     known = kept.read.get(window)
-    return known is not None and labels <= known[0]
-
-
-def _labels(tenants: Tenants) -> frozenset[str]:
-    return frozenset(tenant_label(tenant.namespace, tenant.name) for tenant in tenants)
+    return known is not None and (known[0] == tenants or set(tenants) <= set(known[0]))

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from searchops.api.live_signals import tenant_label
 from searchops.planning.confidence_sequence import Interval, mean_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from searchops.api.live_signals import Share, SignalName, Window
-    from searchops.planning.model_facts import TenantFact
 
 ALPHA = 0.05
 """Chance, for each signal and side, that its bound is wrong at any moment of a rollout."""
@@ -91,7 +89,7 @@ def _share(share: Share) -> float:
 
 
 def counted(
-    windows: Mapping[Window, tuple[TenantFact, ...]], read: Mapping[Window, Mapping[str, float]]
+    windows: Mapping[Window, tuple[str, ...]], read: Mapping[Window, Mapping[str, float]]
 ) -> tuple[tuple[float, ...], int]:
     """The differences in the order that they became known in, and how many windows are read; both end at a gap."""
     found: list[float] = []
@@ -99,8 +97,7 @@ def counted(
         answers = read.get(window)
         if answers is None:
             return tuple(found), number
-        labels = (tenant_label(tenant.namespace, tenant.name) for tenant in tenants)
-        found += [answers[label] for label in labels if label in answers]
+        found += [answers[tenant] for tenant in tenants if tenant in answers]
     return tuple(found), len(windows)
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from searchops.api.live_signals import HOUR, Window
+from searchops.api.live_signals import HOUR, Window, tenant_label
 from searchops.api.meta import parse_duration, parse_time
 from searchops.planning.names import short_hash
 from searchops.planning.rollout_choice import retry_token
 from searchops.planning.signal_evidence import Asked
-from searchops.planning.waves import in_wave, position
+from searchops.planning.waves import position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from searchops.api.live_signals import SignalName, SignalWindow
@@ -60,18 +61,34 @@ def told_before(signals: Sequence[SignalStatus], name: SignalName, revision: str
     return next((item for item in signals if item.name == name and item.revision == revision), None)
 
 
-def windows_of(
-    model: EmbeddingModel, signal: Signal, asked: Asked, tenants: Sequence[TenantFact], now: datetime
-) -> tuple[dict[Window, tuple[TenantFact, ...]], int]:
-    """The windows that are over, in their order, each with the tenants it tells of in theirs; and how many have none.
+def windows_of(signal: Signal, switched: Mapping[datetime, tuple[str, ...]]) -> dict[Window, tuple[str, ...]]:
+    """The windows of a signal in their order, each with the tenants it tells of.
 
-    The order within a window is that of the hash by which waves take tenants, so that each is a draw like the others.
+    Args:
+        signal: one of the model's.
+        switched: tenants by the hour that theirs begins with.
     """
-    hours = int(parse_duration(signal.window or DEFAULT_WINDOW) / HOUR)
-    found: dict[datetime, list[TenantFact]] = defaultdict(list)
+    hours = hours_of(signal)
+    return {Window(signal.name, signal.slower_than, start, hours): inside for start, inside in switched.items()}
+
+
+def hours_of(signal: Signal) -> int:
+    """How many whole hours of a signal are compared."""
+    return int(parse_duration(signal.window or DEFAULT_WINDOW) / HOUR)
+
+
+def switched_by_hour(
+    asked: Asked, tenants: Sequence[TenantFact], hours: int, now: datetime
+) -> tuple[dict[datetime, tuple[str, ...]], int]:
+    """Tenants, by their labels, under the first whole hour after their switch; and how many are not measured yet.
+
+    A tenant that is bound to the candidate and not held follows it by a wave. Those of one hour are in the order of the
+    hash by which waves take tenants, so that each is a draw like the others.
+    """
+    found: dict[datetime, list[tuple[float, str]]] = defaultdict(list)
     pending = 0
     for tenant in tenants:
-        if tenant.bound != asked.revision or tenant.held or not _inside(model, tenant):
+        if tenant.bound != asked.revision or tenant.held:
             continue
         start = _first_hour(tenant.since, asked.after)
         if start is None:
@@ -79,18 +96,15 @@ def windows_of(
         if start + HOUR * hours + LAG > now:
             pending += 1
         else:
-            found[start].append(tenant)
-    windows = {
-        Window(signal.name, signal.slower_than, start, hours): tuple(
-            sorted(found[start], key=lambda item: position(item.namespace, item.name))
-        )
-        for start in sorted(found)[:MAX_WINDOWS]
-    }
-    return windows, pending
+            found[start].append(_place(tenant.namespace, tenant.name))
+    first = sorted(found)[:MAX_WINDOWS]
+    return {start: tuple(label for _, label in sorted(found[start])) for start in first}, pending
 
 
-def _inside(model: EmbeddingModel, tenant: TenantFact) -> bool:
-    return in_wave(model.status.wave, tenant.namespace, tenant.name, tenant.labels)
+@lru_cache(maxsize=32_768)
+def _place(namespace: str, name: str) -> tuple[float, str]:
+    """Kept, since thousands of tenants are sorted once a minute."""
+    return position(namespace, name), tenant_label(namespace, name)
 
 
 def _first_hour(since: str | None, after: str | None) -> datetime | None:

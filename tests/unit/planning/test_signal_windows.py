@@ -20,7 +20,8 @@ from searchops.planning.signal_evidence import (
     differences,
     weigh,
 )
-from searchops.planning.signal_windows import LAG, MAX_WINDOWS, asked_of, windows_of
+from searchops.planning.signal_windows import LAG, MAX_WINDOWS, asked_of, hours_of, switched_by_hour, windows_of
+from searchops.planning.waves import position
 from unit.planning import rollout_cases as case
 
 NEW = case.built("b", 2)
@@ -36,11 +37,12 @@ def windows(now: datetime, *tenants: Any, **signal: Any) -> tuple[dict[Window, t
     declared = model.spec.rollout.signals[0]
     asked = asked_of(model, declared, case.at())
     assert asked is not None
-    found, pending = windows_of(model, declared, asked, tenants, now)
-    return {window: tuple(item.name for item in inside) for window, inside in found.items()}, pending
+    switched, pending = switched_by_hour(asked, tenants, hours_of(declared), now)
+    found = windows_of(declared, switched)
+    return {window: tuple(item.removeprefix("shops.") for item in inside) for window, inside in found.items()}, pending
 
 
-def switched(name: str, since: datetime | None, **update: Any) -> Any:
+def flipped(name: str, since: datetime | None, **update: Any) -> Any:
     return case.tenant(name, NEW, since=format_time(since) if since else None, **update)
 
 
@@ -56,7 +58,7 @@ def switched(name: str, since: datetime | None, **update: Any) -> Any:
 def test_the_first_whole_hour_after_the_switch_has_settled(since: str, hour: int) -> None:
     moment = datetime.fromisoformat(f"2026-11-24T{since}+00:00")
     start = case.NOW.replace(hour=hour)
-    assert windows(case.later(days=1), switched("acme", moment)) == (
+    assert windows(case.later(days=1), flipped("acme", moment)) == (
         {Window("ZeroResults", None, start, 1): ("acme",)},
         0,
     )
@@ -72,7 +74,7 @@ def test_the_window_before_is_that_of_the_same_weekday_and_hour_and_lies_before_
 @given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)), st.sampled_from(["1h", "6h", "24h"]))
 def test_no_window_holds_the_switch(naive: datetime, length: str) -> None:
     since = naive.replace(microsecond=0, tzinfo=UTC)
-    found, pending = windows(since + timedelta(days=3), switched("acme", since), window=length)
+    found, pending = windows(since + timedelta(days=3), flipped("acme", since), window=length)
     (window,) = found
     assert pending == 0
     assert since < window.start <= since + timedelta(minutes=61)
@@ -81,7 +83,7 @@ def test_no_window_holds_the_switch(naive: datetime, length: str) -> None:
 
 
 def test_a_window_is_asked_for_once_it_is_over_and_scraped() -> None:
-    tenant = switched("acme", case.later(minutes=-30))
+    tenant = flipped("acme", case.later(minutes=-30))
     end = case.later(hours=1) + LAG
     assert windows(end - timedelta(seconds=1), tenant) == ({}, 1)
     assert windows(end, tenant) == ({Window("ZeroResults", None, case.NOW, 1): ("acme",)}, 0)
@@ -91,10 +93,10 @@ def test_only_tenants_of_the_wave_that_switched_are_asked_about_in_the_order_of_
     since = case.later(hours=-2)
     found, pending = windows(
         case.later(hours=2),
-        *(switched(f"t{number}", since) for number in range(4)),
-        switched("early", case.later(hours=-5)),
-        switched("held", since, held=True),
-        switched("unknown", None),
+        *(flipped(f"t{number}", since) for number in range(4)),
+        flipped("early", case.later(hours=-5)),
+        flipped("held", since, held=True),
+        flipped("unknown", None),
         case.tenant("garbled", NEW, since="yesterday"),
         case.tenant("waits", case.promoted(), since=case.at(hours=-2)),
     )
@@ -103,14 +105,15 @@ def test_only_tenants_of_the_wave_that_switched_are_asked_about_in_the_order_of_
         Window("ZeroResults", None, hour - timedelta(hours=3), 1),
         Window("ZeroResults", None, hour, 1),
     ]
-    assert sorted(found[Window("ZeroResults", None, hour, 1)]) == ["t0", "t1", "t2", "t3"]
+    places = sorted((position("shops", f"t{number}"), f"t{number}") for number in range(4))
+    assert found[Window("ZeroResults", None, hour, 1)] == tuple(name for _, name in places)
     assert pending == 0
-    again, _ = windows(case.later(hours=2), *(switched(f"t{number}", since) for number in (3, 1, 0, 2)))
+    again, _ = windows(case.later(hours=2), *(flipped(f"t{number}", since) for number in (3, 1, 0, 2)))
     assert again[Window("ZeroResults", None, hour, 1)] == found[Window("ZeroResults", None, hour, 1)]
 
 
 def test_the_hours_asked_about_are_bounded_and_the_earliest_stay() -> None:
-    tenants = [switched(f"t{number}", case.later(hours=number)) for number in range(MAX_WINDOWS + 20)]
+    tenants = [flipped(f"t{number}", case.later(hours=number)) for number in range(MAX_WINDOWS + 20)]
     found, _ = windows(case.later(days=30), *tenants)
     assert len(found) == MAX_WINDOWS
     assert min(window.start for window in found) == case.later(hours=1)
@@ -142,11 +145,7 @@ def test_a_tenant_counts_where_both_windows_tell() -> None:
 
 def test_evidence_ends_at_the_first_window_that_is_not_read() -> None:
     one, two, three = (Window("Errors", None, case.later(hours=hour), 1) for hour in range(3))
-    tenants = {
-        one: (case.tenant("a"), case.tenant("b")),
-        two: (case.tenant("c"),),
-        three: (case.tenant("d"),),
-    }
+    tenants = {one: ("shops.a", "shops.b"), two: ("shops.c",), three: ("shops.d",)}
     read = {one: {"shops.b": 0.1, "shops.a": 0.2}, three: {"shops.d": 0.3}}
     assert counted(tenants, read) == ((0.2, 0.1), 1)
     assert counted(tenants, {**read, two: {}}) == ((0.2, 0.1, 0.3), 3)
