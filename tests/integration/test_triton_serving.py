@@ -23,7 +23,7 @@ from searchops_workers.encoders.onnx_runtime import OnnxEncoder
 from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder, TritonTokenEncoder
 from searchops_workers.engines.anchors import generated_texts
 from searchops_workers.engines.build import BuildOutcome, BuildRequest, build
-from searchops_workers.engines.repository import model_names
+from searchops_workers.engines.repository import model_names, staging_folder
 from searchops_workers.engines.storage import UriArtifacts
 
 if TYPE_CHECKING:
@@ -294,6 +294,15 @@ async def test_a_load_that_fails_is_reported_and_disturbs_no_other_model(served:
     encoder = await TritonTextEncoder.connect(server.grpc_url, REVISION, deadline=60)
     assert (await encoder.encode(["m8 nut"])).shape == (1, 384)
     await encoder.close()
+
+
+async def test_what_a_killed_publisher_left_is_no_model_of_any_server(served: Served) -> None:
+    half = staging_folder(served.repository) / f"{REVISION}.stage-0badc0de" / "half-r1-enc" / "1"
+    half.mkdir(parents=True)
+    (half / "model.onnx").write_bytes(b"half of it")
+    index = json.loads((await _ask(served.servers[0], "index"))[1])
+    assert {entry["name"] for entry in index} == {path.name for path in served.repository.iterdir()}
+    assert (await _ask(served.servers[0], "models/half-r1-enc/load"))[0] == 400
 
 
 async def test_a_server_that_dies_comes_back_empty_under_the_same_address(served: Served) -> None:

@@ -92,6 +92,12 @@ class Replica:
         content = graph.read_bytes()
         graph.write_bytes(content[: len(content) // 2])
 
+    def hollow(self, revision: str) -> None:
+        """The encoder's directory before its files came; Triton can hang on it for good."""
+        for file in (self._own / model_names(revision)[0] / "1").iterdir():
+            if file.is_file():
+                file.unlink()
+
     def neighbour(self, revision: str, name: str) -> None:
         """Another model on the same disk: a tokeniser, which needs nothing else."""
         source = self._own / model_names(revision)[1]
