@@ -134,9 +134,10 @@ def test_names_and_figures_of_ours_are_kept() -> None:
 
 def test_many_servers_that_say_much_are_all_named_with_what_to_do() -> None:
     long = "load failed: " + "w" * 300
+    reasons: tuple[TroubleReason, ...] = ("NotLoaded", "Loading", "NotLoaded", "WrongVectors")
     troubles = [
         Patience(case.NOW).trouble(f"http://triton-{number}:8000", ONE, reason, long)
-        for number, reason in enumerate(("NotLoaded", "Loading", "NotLoaded", "WrongVectors"))
+        for number, reason in enumerate(reasons)
     ]
     said = told_together(troubles)
     assert len(said) <= MAX_MESSAGE
