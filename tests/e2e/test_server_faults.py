@@ -353,7 +353,7 @@ async def test_a_refused_candidate_leaves_every_server_within_half_a_minute_and_
         said = (await fleet.get("embeddingmodels", NAME))["status"].get("verdict", {})
         return (said.get("revision"), said.get("outcome")) == (candidate.revision, "Regressed")
 
-    await fleet.until("the verdict is Regressed", verdict, every=0.1)
+    await fleet.until("the verdict is Regressed", verdict, seconds=400, every=0.1)
     reached = time.monotonic()
 
     async def unloaded() -> bool:
