@@ -267,6 +267,7 @@ async def candidate(fleet: Fleet, promoted: Promoted) -> Candidate:
     with _publishing_held(repository, revision):
         await fleet.apply(manifest)
         publisher = await fleet.until("the build publishes", lambda: _publisher(repository, revision))
+        assert publisher is not None
         publisher.rlimit(psutil.RLIMIT_FSIZE, (SMALL_FILE, SMALL_FILE))
     return Candidate(revision, repository)
 

