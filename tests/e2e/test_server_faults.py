@@ -269,6 +269,7 @@ async def candidate(fleet: Fleet, promoted: Promoted) -> Candidate:
         publisher = await fleet.until("the build publishes", lambda: _publisher(repository, revision))
         assert publisher is not None
         publisher.rlimit(psutil.RLIMIT_FSIZE, (SMALL_FILE, SMALL_FILE))
+    await asyncio.to_thread(publisher.wait, TOLD_SECONDS)
     return Candidate(revision, repository)
 
 
