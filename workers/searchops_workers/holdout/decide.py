@@ -24,6 +24,8 @@ from searchops_workers.holdout.slices import gate_c
 from searchops_workers.holdout.verdicts import GateResult, Outcome, Reason, Settlement, State, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from searchops_workers.holdout.inputs import GateInput
 
 _REASON_ORDER = (Reason.HOLDOUT_WORN, Reason.UNJUDGED_RESULTS, Reason.NOISY_LABELS, Reason.TOO_FEW_QUERIES)
@@ -35,8 +37,18 @@ _NOT_EVALUATED = "not evaluated: the measurement is not valid"
 def decide(question: GateInput) -> Verdict:
     """Answer a question; equal questions get equal answers, to the last digit."""
     outcomes = compare(question.holdout, question.incumbent, question.candidate)
+    return decide_compared(question, outcomes, gate_repeat(question))
+
+
+def decide_compared(question: GateInput, outcomes: tuple[QueryOutcome, ...], repeat: GateResult) -> Verdict:
+    """Answer a question whose lists are compared already: the calibration asks many with the same lists in them.
+
+    Args:
+        question: what is asked.
+        outcomes: `compare` of its incumbent and candidate.
+        repeat: `gate_repeat` of the question.
+    """
     hard = gate_d(question, outcomes)
-    repeat = gate_repeat(question)
     broken = _broken_vectors(question, hard)
     if broken is None and State.INVALID in (hard.state, repeat.state):
         skipped = tuple(GateResult(name, State.NOT_TESTED, _NOT_EVALUATED) for name in ("A", "A'", "B", "C"))
@@ -64,10 +76,12 @@ def _broken_vectors(question: GateInput, hard: GateResult) -> GateResult | None:
 
 
 def _combine(question: GateInput, gates: tuple[GateResult, ...], outcomes: tuple[QueryOutcome, ...]) -> Verdict:
-    regressed = sorted((gate for gate in gates if gate.state is State.REGRESSED), key=lambda gate: gate.gate != "D")
-    if regressed:
+    outcome = combined(gates, worn=question.wear.worn)
+    if outcome is Outcome.REGRESSED:
+        regressed = [gate for gate in gates if gate.state is State.REGRESSED]
+        regressed.sort(key=lambda gate: gate.gate != "D")
         message = "; ".join(f"{gate.gate}: {gate.message}" for gate in regressed)
-        return _verdict(question, Outcome.REGRESSED, regressed[0].reason, message, gates, (), outcomes)
+        return _verdict(question, outcome, regressed[0].reason, message, gates, (), outcomes)
     settlements = [_settlement(gate) for gate in gates if not _passes(gate)]
     if question.wear.worn:
         text = (
@@ -80,16 +94,24 @@ def _combine(question: GateInput, gates: tuple[GateResult, ...], outcomes: tuple
                 f"or damaged ({question.wear.lost[0]} first): restore it where it still is"
             )
         settlements.insert(0, Settlement("wear", Reason.HOLDOUT_WORN, text))
-    if not settlements:
-        better = any(gate.gate == "B" and gate.state is State.BETTER for gate in gates)
-        outcome, reason = (
-            (Outcome.BETTER, Reason.BETTER_ON_TRAFFIC) if better else (Outcome.PASS, Reason.ALL_GATES_PASS)
-        )
+    if outcome is not Outcome.INCONCLUSIVE:
+        reason = Reason.BETTER_ON_TRAFFIC if outcome is Outcome.BETTER else Reason.ALL_GATES_PASS
         message = "; ".join(f"{gate.gate}: {gate.message}" for gate in gates if gate.gate in ("A", "B"))
         return _verdict(question, outcome, reason, message, gates, (), outcomes)
     ordered = tuple(sorted(settlements, key=lambda one: _REASON_ORDER.index(one.reason)))
     message = "; ".join(f"{one.gate}: {one.text}" for one in ordered)
-    return _verdict(question, Outcome.INCONCLUSIVE, ordered[0].reason, message, gates, ordered, outcomes)
+    return _verdict(question, outcome, ordered[0].reason, message, gates, ordered, outcomes)
+
+
+def combined(gates: Iterable[GateResult], *, worn: bool) -> Outcome:
+    """What valid gates say together: any Regressed vetoes, all must pass, and a worn holdout promotes nothing."""
+    gates = tuple(gates)
+    if any(gate.state is State.REGRESSED for gate in gates):
+        return Outcome.REGRESSED
+    if worn or not all(map(_passes, gates)):
+        return Outcome.INCONCLUSIVE
+    better = any(gate.gate == "B" and gate.state is State.BETTER for gate in gates)
+    return Outcome.BETTER if better else Outcome.PASS
 
 
 def _passes(gate: GateResult) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from searchops_workers.holdout.inputs import Anchor, GateInput, Rules
+    from searchops_workers.holdout.outcomes import Side
 
 TRAFFIC_FLOOR = 300
 """Families that a traffic sample needs before gate B may pass."""
@@ -136,7 +137,9 @@ def too_few(gate: str, what: str, seen: int, wanted: int | None) -> Settlement:
 def gate_anchored(question: GateInput, outcomes: Sequence[QueryOutcome]) -> GateResult:
     """Gate A′: the same question about what was Good under any of the last five promoted revisions.
 
-    Each promotion may lose a little; this one adds the little up.
+    Each promotion may lose a little; this one adds the little up, within the margin of a new model whatever the change
+    is. A candidate that loses nothing which the incumbent has not lost already adds nothing: refusing it would bring
+    nothing back, and an equal model would be rejected for what others lost.
     """
     anchors = {anchor.query_id: anchor for anchor in question.anchored or ()}
     held = [outcome for outcome in outcomes if outcome.counted and outcome.query.id in anchors]
@@ -144,14 +147,20 @@ def gate_anchored(question: GateInput, outcomes: Sequence[QueryOutcome]) -> Gate
         return GateResult("A'", State.NOT_TESTED, "no earlier promoted revision is known on this holdout")
     lost: set[str] = set()
     certain: set[str] = set()
+    before: set[str] = set()
     for outcome in held:
-        observed, best = _anchor_lost(question, outcome, anchors[outcome.query.id])
+        anchor = anchors[outcome.query.id]
+        observed, best = _anchor_lost(question, outcome, outcome.candidate, anchor)
+        before |= {outcome.query.family} if _anchor_lost(question, outcome, outcome.incumbent, anchor)[1] else set()
         lost |= {outcome.query.family} if observed else set()
         certain |= {outcome.query.family} if best else set()
     families = len({outcome.query.family for outcome in held})
     counts = LossCount(families, len(lost), families, len(lost), len(certain))
-    margin, alpha = question.rules.loss_margin, question.wear.alpha
+    margin, alpha = question.rules.anchored_margin, question.wear.alpha
     result = decide_share("A'", counts, margin, alpha, Reason.ANCHORED_LOSS)
+    if result.state is not State.PASS and lost <= before:
+        message = f"{result.message}; all of them at earlier promotions, none by this candidate"
+        return GateResult("A'", State.PASS, message, figures=result.figures)
     if result.state is not State.INCONCLUSIVE:
         return result
     if _labels_would_do(counts, margin, alpha):
@@ -172,18 +181,19 @@ def gate_anchored(question: GateInput, outcomes: Sequence[QueryOutcome]) -> Gate
     return GateResult("A'", result.state, result.message, settlement.reason, result.figures, settlement)
 
 
-def _anchor_lost(question: GateInput, outcome: QueryOutcome, anchor: Anchor) -> tuple[bool, bool]:
-    if outcome.candidate.good:
+def _anchor_lost(question: GateInput, outcome: QueryOutcome, side: Side, anchor: Anchor) -> tuple[bool, bool]:
+    """Whether a side no longer has what the anchor had: under the labels as they are, and in every completion."""
+    if side.good:
         return False, False
     holdout = question.holdout
     rule = holdout.good
-    seen = outcome.candidate.grades[: rule.top]
+    seen = side.grades[: rule.top]
     open_ones = sum(grade is None for grade in seen)
     hits = sum(grade is not None and grade >= rule.grade for grade in seen)
     could_be_good = hits + open_ones >= min(rule.wanted, outcome.right_products + open_ones)
     labels = holdout.labels_of(outcome.query.id)
-    highest = ndcg_difference(labels, holdout.gains, holdout.k, (), outcome.candidate.top).best
-    observed = anchor.ndcg - outcome.candidate.ndcg > LOSS_DROP
+    highest = ndcg_difference(labels, holdout.gains, holdout.k, (), side.top).best
+    observed = anchor.ndcg - side.ndcg > LOSS_DROP
     return observed, observed and not could_be_good and anchor.ndcg - highest > LOSS_DROP
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from searchops_workers.holdout.outcomes import QueryOutcome, compare, count_losses
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from searchops_workers.holdout.format import Holdout
     from searchops_workers.holdout.inputs import GateInput
+    from searchops_workers.holdout.outcomes import Side
     from searchops_workers.holdout.runs import Run
 
 JUDGED_FLOOR = 0.8
@@ -175,20 +177,40 @@ def check_pinned(outcomes: Sequence[QueryOutcome]) -> Check:
 
 
 def check_judged(question: GateInput, outcomes: Sequence[QueryOutcome]) -> Check:
-    """Enough of what is shown has been judged, and about as much on both sides."""
+    """Enough of what is shown has been judged, and about as much on both sides.
+
+    What stands at the same rank on both sides needs no label: whatever its grade is, it is the same for both.
+    """
     counted = [outcome for outcome in outcomes if outcome.counted]
-    before = _mean([outcome.incumbent.judged for outcome in counted])
-    after = _mean([outcome.candidate.judged for outcome in counted])
     k = question.holdout.k
-    message = f"judged@{k} {before:.1%} and {after:.1%}"
+    shares = judged_shares(counted)
+    message = f"judged@{k} {shares[0]:.1%} and {shares[1]:.1%}"
+    before = _mean([_known(outcome.incumbent, outcome.candidate) for outcome in counted])
+    after = _mean([_known(outcome.candidate, outcome.incumbent) for outcome in counted])
     if min(before, after) >= JUDGED_FLOOR and abs(after - before) <= JUDGED_DISTANCE:
         return Check("judged", State.PASS, message)
     pairs = pairs_of(widest_differences(counted))
     text = (
-        f"{message}; wanted at least {JUDGED_FLOOR:.0%}, {JUDGED_DISTANCE:.0%} apart at most: label {len(pairs)} pairs"
+        f"{message}, and {before:.1%} and {after:.1%} with what stands at the same rank on both sides; wanted at least "
+        f"{JUDGED_FLOOR:.0%}, {JUDGED_DISTANCE:.0%} apart at most: label {len(pairs)} pairs"
     )
     settlement = Settlement("D", Reason.UNJUDGED_RESULTS, text, None, pairs)
     return Check("judged", State.INCONCLUSIVE, text, Reason.UNJUDGED_RESULTS, settlement)
+
+
+def judged_shares(outcomes: Iterable[QueryOutcome]) -> tuple[float, float]:
+    """Mean judged@k of both sides, wherever the products stand."""
+    counted = [outcome for outcome in outcomes if outcome.counted]
+    return _mean([one.incumbent.judged for one in counted]), _mean([one.candidate.judged for one in counted])
+
+
+def _known(side: Side, other: Side) -> float | None:
+    """judged@k of one side, products that the other has at the same rank taken as judged; None: nothing is shown."""
+    if side.judged == 1.0:
+        return 1.0
+    same = [product == beside for product, beside in zip_longest(side.top, other.top)]
+    known = sum(grade is not None or equal for grade, equal in zip(side.grades, same, strict=False))
+    return known / len(side.top) if side.top else None
 
 
 def _mean(shares: Sequence[float | None]) -> float:

@@ -36,6 +36,7 @@ class Rules:
         ndcg_margin: m, how far nDCG@k may fall.
         must_be_better: gate B passes only with a lower bound above 0 (the first model, against lexical search).
         code_margin: δ of success@1 on codes.
+        anchored_margin: δ of what promotions may lose together: that of a new model, however small the change is.
     """
 
     change: Change
@@ -43,9 +44,10 @@ class Rules:
     ndcg_margin: float
     must_be_better: bool = False
     code_margin: float = 0.01
+    anchored_margin: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("loss_margin", "ndcg_margin", "code_margin"):
+        for name in ("loss_margin", "ndcg_margin", "code_margin", "anchored_margin"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name}: seen {getattr(self, name)}; wanted a share between 0 and 1, both excluded")
 
@@ -61,7 +63,13 @@ class Rules:
         if margins is not None:
             loss = dict(zip(Change, (margins.repackage_loss, margins.model_loss, margins.first_loss), strict=True))
             ndcg = dict(zip(Change, (margins.repackage_ndcg, margins.model_ndcg, margins.model_ndcg), strict=True))
-        return cls(change, float(loss[change]), float(ndcg[change]), must_be_better=change is Change.FIRST)
+        return cls(
+            change,
+            float(loss[change]),
+            float(ndcg[change]),
+            must_be_better=change is Change.FIRST,
+            anchored_margin=max(float(loss[change]), float(loss[Change.MODEL])),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,9 @@ def test_a_repackaged_model_has_the_narrower_margin(world: World) -> None:
 
 
 def test_margins_come_from_the_spec() -> None:
-    assert Rules.of(Change.FIRST) == Rules(Change.FIRST, 0.10, 0.02, must_be_better=True)
+    assert Rules.of(Change.FIRST) == Rules(Change.FIRST, 0.10, 0.02, must_be_better=True, anchored_margin=0.10)
     assert Rules.of(Change.REPACKAGE, Margins(repackage_loss="0.01")).loss_margin == 0.01
+    assert Rules.of(Change.REPACKAGE, Margins(model_loss="0.03")).anchored_margin == 0.03
     with pytest.raises(ValueError, match="wanted a share"):
         Rules(Change.MODEL, 0.0, 0.02)
 
@@ -238,14 +239,35 @@ def test_an_incumbent_that_does_not_repeat_itself_is_invalid(world: World) -> No
 
 
 def test_slow_erosion_is_found_by_what_was_good_before(world: World) -> None:
-    """Twenty queries lost at earlier promotions: the incumbent no longer has them, the anchors do."""
-    eroded = world.losing(first(60))
-    question = replace(world.ask(eroded), incumbent=eroded)
+    """Sixty queries lost at earlier promotions: the incumbent no longer has them, the anchors do."""
+    question = replace(world.ask(world.losing(first(61))), incumbent=world.losing(first(60)))
     assert gate(decide(question), "A'").state is State.NOT_TESTED
     anchored = replace(question, anchored=tuple(Anchor(one, 1.0) for one in first(330)))
     verdict = decide(anchored)
     assert (verdict.outcome, verdict.reason) == (Outcome.REGRESSED, Reason.ANCHORED_LOSS)
     assert gate(verdict, "A").state is State.PASS
+
+
+@pytest.mark.parametrize("change", [Change.REPACKAGE, Change.MODEL])
+def test_what_earlier_promotions_lost_is_not_held_against_a_model_that_loses_nothing(
+    world: World, change: Change
+) -> None:
+    eroded = world.losing(first(60))
+    anchors = tuple(Anchor(one, 1.0) for one in first(330))
+    verdict = decide(replace(world.ask(eroded, change), incumbent=eroded, anchored=anchors))
+    assert verdict.outcome is Outcome.PASS
+    anchored = gate(verdict, "A'")
+    assert (anchored.state, anchored.figures["lost"]) == (State.PASS, 60)
+    assert anchored.message.endswith("all of them at earlier promotions, none by this candidate")
+
+
+def test_a_repackaged_model_is_held_to_what_promotions_may_lose_together(world: World) -> None:
+    """Nine of 330 are gone: more than a repackaging may lose, less than all promotions may lose together."""
+    incumbent = world.losing(first(8))
+    question = replace(world.ask(world.losing(first(9)), Change.REPACKAGE), incumbent=incumbent)
+    verdict = decide(replace(question, anchored=tuple(Anchor(one, 1.0) for one in first(330))))
+    assert gate(verdict, "A'").state is State.PASS
+    assert (gate(verdict, "A'").figures["lost"], gate(verdict, "A'").figures["margin"]) == (9, 0.05)
 
 
 def test_a_worn_holdout_promotes_nothing_but_still_rejects(world: World) -> None:
@@ -281,6 +303,23 @@ def test_too_little_judged_is_inconclusive_whatever_the_rest_says(tmp_path: Path
     verdict = decide(small.ask(Run("finder", rankings)))
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNJUDGED_RESULTS)
     assert gate(verdict, "D").reason is Reason.UNJUDGED_RESULTS
+
+
+def test_what_both_sides_show_at_one_rank_needs_no_label(tmp_path: Path) -> None:
+    """A label that is missing at the same rank on both sides cannot change an answer; at another rank it can."""
+    hidden = {f"p{number}-{place}" for number in range(330) for place in (5, 6, 7)}
+    sparse = make_world(tmp_path / "h", unjudged=hidden)
+    verdict = decide(sparse.ask(sparse.perfect, Change.REPACKAGE))
+    assert verdict.outcome is Outcome.PASS
+    checks = gate(verdict, "D").figures["checks"]
+    assert isinstance(checks, list)
+    assert {"judged@10 70.0% and 70.0%"} == {check["message"] for check in checks if check["name"] == "judged"}
+    moved = {
+        one: Ranking((*rank.products[:5], *rank.products[6:8], rank.products[5], *rank.products[8:]))
+        for one, rank in sparse.perfect.rankings.items()
+    }
+    other = decide(sparse.ask(Run("moved", moved), Change.REPACKAGE))
+    assert gate(other, "D").reason is Reason.UNJUDGED_RESULTS
 
 
 def test_losses_that_hang_on_disputed_labels_are_noisy(tmp_path: Path) -> None:
