@@ -1,8 +1,8 @@
 """How often the whole rule is wrong where the truth is known, and what each part of it is worth.
 
 Every trial is one decision of `searchops_workers.holdout.decide` about a candidate drawn in a `World`: all gates, the
-unjudged worst and best case, and wear. Beside the verdict each trial tells what the verdict would have been without each
-rule: what a rule avoids, and what it costs, is the difference.
+unjudged worst and best case, and wear. Beside the verdict each trial tells what it would have been without each rule:
+what a rule avoids, and what it costs, is the difference.
 
 ``make bench-gate`` measures the figures of docs/statistics.md; ``searchops-worker gate calibrate`` prints the main
 curves on fewer trials; the tests assert the two promises on fewer still.
@@ -36,7 +36,7 @@ JUDGED: Final = "judged"
 LEFT_OUT: Final = ("A", "A'", "B", "C", "D", JUDGED)
 """What the whole rule is tried without; `judged` is what gate D asks of judged@k."""
 FORMER_ANCHORED: Final = "former A'"
-"""Gate A′ with the margin of the change, and whatever the candidate adds: as it was before the calibration changed it."""
+"""Gate A′ with the margin of the change, whatever the candidate adds: as it was before the calibration changed it."""
 FORMER_JUDGED: Final = "former judged"
 """judged@k wherever a product stands: the same."""
 RULES: Final = (WHOLE, *LEFT_OUT, FORMER_ANCHORED, FORMER_JUDGED)

@@ -171,9 +171,13 @@ def count_losses(outcomes: Iterable[QueryOutcome], *, first_result: bool = False
         loss = outcome.first_lost if first_result else outcome.lost
         if outcome.incumbent.success if first_result else outcome.incumbent.good:
             good.add(family)
-        for hit, members in ((loss.observed, lost), (loss.worst, worst), (loss.best, best)):
-            if hit:
-                members.add(family)
+        if not loss.worst:
+            continue  # a loss that is certain, or seen, is a possible one
+        worst.add(family)
+        if loss.observed:
+            lost.add(family)
+        if loss.best:
+            best.add(family)
     return LossCount(len(good), len(lost), len(good | worst), len(worst), len(best))
 
 

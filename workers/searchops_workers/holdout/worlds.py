@@ -47,6 +47,10 @@ VARIATION: Final = 0.33
 """Share of families whose lists change for no reason; makes a standard deviation of about 0.15, as measured."""
 TOGETHER: Final = 0.7
 """How often a further query of a family does what the first does."""
+GOOD_TOGETHER: Final = 0.85
+"""How often a further query of a Good family is Good."""
+MASKS: Final = 48
+"""So many sets of unjudged products a kind of query are drawn for a world, so that each is compared once."""
 QUERIES: Final = {1: 0.6, 2: 0.25, 3: 0.1, 5: 0.05}
 LANGUAGES: Final = {"en": 0.6, "de": 0.35, "fi": 0.05}
 CLASSES: Final = {
@@ -147,12 +151,13 @@ class Truth:
         sag: share of families whose lists get worse with nothing lost.
         slips: share of the Good code families whose right product falls from the first place to the second.
         silenced: share of the families that are not Good for which nothing is found any more.
+        pinned_lost: every code is pinned, and this share of the Good ones is lost beyond `loss`.
         local: share lost of the Good families of the smallest language, beyond `loss`.
         eroded: families that earlier promotions lost, as a share of what was ever Good; None: nothing is known of
             earlier promotions, and gate A′ is not asked.
         unjudged: probability that a product was not judged which only the candidate may show.
         unjudged_before: the same of a product that the incumbent shows.
-        unjudged_is_zero: what nobody judged counts as irrelevant, which the gate does *not* do: shows what it would cost.
+        unjudged_is_zero: what nobody judged counts as irrelevant, which the gate does *not* do: it shows the cost.
         queries: of each family; None draws them from `QUERIES`.
         declared: the holdout says which queries are of one family; else each stands as a family of its own.
         variation: share of families that vary for no reason.
@@ -165,6 +170,7 @@ class Truth:
     sag: float = 0.0
     slips: float = 0.0
     silenced: float = 0.0
+    pinned_lost: float = 0.0
     local: float = 0.0
     eroded: float | None = None
     unjudged: float = 0.0
@@ -209,49 +215,43 @@ class World:
         self._compared = [_compared(row, kind, mask, truth) for row, kind, mask in self._cells]
 
     def _draw(self, generator: np.random.Generator) -> None:
+        """Families first, then their queries; a lost, gained or varying family is so as a whole."""
         truth = self.truth
         families = round(truth.good / GOOD_SHARE)
-        eroded = round(truth.good * (truth.eroded or 0.0) / (1 - (truth.eroded or 0.0)))
-        states = np.zeros(families, dtype=np.bool_)
-        states[: truth.good] = True
+        self._states = np.arange(families) < truth.good
         classes = generator.choice(list(CLASSES), families, p=list(CLASSES.values()))
         languages = generator.choice(list(LANGUAGES), families, p=list(LANGUAGES.values()))
         groups = generator.choice(GROUPS, families)
-        sizes = (
-            generator.choice(list(QUERIES), families, p=list(QUERIES.values()))
-            if truth.queries is None
-            else np.full(families, truth.queries)
-        )
-        self._cells: list[tuple[QueryRow, int, int]] = []
-        family_of: list[int] = []
-        anchors: list[Anchor] = []
-        for family in range(families):
-            code = classes[family] == QueryClass.CODE
-            for member in range(int(sizes[family])):
-                good = bool(states[family]) and (member == 0 or truth.queries is not None or generator.random() < 0.85)
-                kind = (_CODE_GOOD if good else _CODE_POOR) if code else (_WISH_GOOD if good else _WISH_POOR)
-                language = languages[family] if member == 0 or generator.random() < 0.7 else "en"
-                name = f"q{family}-{member}"
-                row = _QUERY.model_copy(
-                    update={
-                        "id": name,
-                        "family": f"f{family}" if truth.declared else name,
-                        "lang": str(language),
-                        "groups": [str(groups[family])],
-                        "query_class": QueryClass(classes[family]),
-                    }
-                )
-                self._cells.append((row, kind, _mask(kind, truth, generator)))
-                family_of.append(family)
-                if good or truth.good <= family < truth.good + eroded:
-                    anchors.append(Anchor(name, _KINDS[_CODE_GOOD if code else _WISH_GOOD].ndcg(List.SAME)))
-        self._family = np.array(family_of)
-        self._kind = np.array([kind for _, kind, _ in self._cells])
-        self._first = np.concatenate(([True], self._family[1:] != self._family[:-1]))
+        sizes = generator.choice(list(QUERIES), families, p=list(QUERIES.values()))
         self._small = languages == list(LANGUAGES)[-1]
         self._code = classes == QueryClass.CODE
-        self._states = states
-        self._anchors = tuple(anchors) if truth.eroded is not None else None
+        masks = [_masks(kind, truth, generator) for kind in range(len(_KINDS))]
+        self._cells: list[tuple[QueryRow, int, int]] = []
+        for family in range(families):
+            for member in range(truth.queries or int(sizes[family])):
+                alike = member == 0 or truth.queries is not None
+                good = bool(self._states[family]) and (alike or generator.random() < GOOD_TOGETHER)
+                kind = 2 * int(self._code[family]) + int(not good)
+                language = str(languages[family]) if alike or generator.random() < TOGETHER else next(iter(LANGUAGES))
+                row = _row(truth, family, member, language, str(groups[family]), QueryClass(classes[family]))
+                self._cells.append((row, kind, masks[kind][generator.integers(len(masks[kind]))]))
+        self._family = np.array([int(row.id[1:].partition("-")[0]) for row, _, _ in self._cells])
+        self._kind = np.array([kind for _, kind, _ in self._cells])
+        self._first = np.concatenate(([True], self._family[1:] != self._family[:-1]))
+
+    @cached_property
+    def _anchors(self) -> tuple[Anchor, ...] | None:
+        """What is Good now, and the families that earlier promotions lost."""
+        eroded = self.truth.eroded
+        if eroded is None:
+            return None
+        gone = self.truth.good + round(self.truth.good * eroded / (1 - eroded))
+        best = [_KINDS[kind - kind % 2].ndcg(List.SAME) for kind in range(len(_KINDS))]
+        return tuple(
+            Anchor(row.id, best[kind])
+            for (row, kind, _), family in zip(self._cells, self._family.tolist(), strict=True)
+            if _KINDS[kind].good or self.truth.good <= family < gone
+        )
 
     @cached_property
     def _fixed(self) -> GateInput:
@@ -289,7 +289,8 @@ class World:
 
     def _shown(self, generator: np.random.Generator) -> NDArray[np.int64]:
         truth, families = self.truth, len(self._states)
-        lost = self._states & (generator.random(families) < truth.loss + truth.local * self._small)
+        risk = truth.loss + truth.local * self._small + truth.pinned_lost * self._code
+        lost = self._states & (generator.random(families) < risk)
         gained = ~self._states & (generator.random(families) < truth.gain)
         silent = ~self._states & ~gained & (generator.random(families) < truth.silenced)
         slips = self._states & ~lost & self._code & (generator.random(families) < truth.slips)
@@ -326,15 +327,28 @@ def _noise(variation: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(up), tuple(varies)
 
 
-def _mask(kind: int, truth: Truth, generator: np.random.Generator) -> int:
-    """The products that nobody judged, as bits."""
+def _row(truth: Truth, family: int, member: int, language: str, group: str, query_class: QueryClass) -> QueryRow:
+    name = f"q{family}-{member}"
+    return _QUERY.model_copy(
+        update={
+            "id": name,
+            "family": f"f{family}" if truth.declared else name,
+            "lang": language,
+            "groups": [group],
+            "query_class": query_class,
+            "pinned": query_class is QueryClass.CODE and truth.pinned_lost > 0,
+        }
+    )
+
+
+def _masks(kind: int, truth: Truth, generator: np.random.Generator) -> list[int]:
+    """Sets of products that nobody judged, as bits; each query of the kind has one of them."""
     if not truth.unjudged and not truth.unjudged_before:
-        return 0
+        return [0]
     shown = _KINDS[kind].lists[List.SAME]
-    hidden = generator.random(len(_PRODUCTS)) < [
-        truth.unjudged_before if place in shown else truth.unjudged for place in range(len(_PRODUCTS))
-    ]
-    return sum(1 << place for place in np.flatnonzero(hidden).tolist())
+    risk = [truth.unjudged_before if place in shown else truth.unjudged for place in range(len(_PRODUCTS))]
+    hidden = generator.random((MASKS, len(_PRODUCTS))) < risk
+    return [sum(1 << place for place in np.flatnonzero(row).tolist()) for row in hidden]
 
 
 @lru_cache(maxsize=200_000)
