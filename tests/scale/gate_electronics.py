@@ -139,7 +139,7 @@ def measured(place: Path, scratch: Path, cache: Path) -> list[dict[str, Any]]:
                 "gained": len(gained),
                 "ndcgDelta": verdict.ndcg_delta,
                 "ndcgInterval": verdict.ndcg_interval,
-                "judged": judged,
+                "judgedShares": judged,
                 "pairsToLabel": len(pairs_to_label(shop.holdout, runs[before], runs[after])),
                 "outcome": verdict.outcome.value,
                 "reason": verdict.reason.value,

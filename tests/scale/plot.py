@@ -125,17 +125,17 @@ def table(figures: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def put_between(text: str, content: str) -> str:
+def put_between(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
     """The text with what stands between the two marks replaced.
 
     Raises:
         ValueError: a mark is missing.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the marks {BEGIN} and {END} are not both there; put them where the table belongs")
-    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the marks {begin} and {end} are not both there; put them where the table belongs")
+    return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The gate: CPU time of a verdict, and how often the whole rule is wrong where the truth is known.
 
-`BENCH_TRIALS` (default 2,000) are the evaluations of each promise; a point of a curve has a tenth. `BENCH_ELECTRONICS` is
-where the rated electronics shop is, if it is anywhere.
+`BENCH_TRIALS` (default 2,000) are the evaluations of each promise; a point of a curve has a tenth of them.
+`BENCH_ELECTRONICS` is where the rated electronics shop is, if it is anywhere.
 """
 
 from __future__ import annotations

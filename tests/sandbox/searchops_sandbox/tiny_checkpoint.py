@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import string
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+Architecture = Literal["bert", "distilbert", "roberta", "mpnet"]
+"""Of these BERT alone has token types."""
 HIDDEN = 32
 MAX_TOKENS = 48
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -19,45 +22,37 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def write_tiny_checkpoint(
     folder: Path,
     *,
+    architecture: Architecture = "bert",
     pooling: str = "mean",
     layers: int = 2,
     dense: int | None = None,
     truncate_dim: int | None = None,
     prompt: str = "",
+    prompts: Mapping[str, str] | None = None,
     nan: bool = False,
     seed: int = 7,
 ) -> Path:
-    """Write a two-layer BERT of width 32 that reads letters and digits one by one.
+    """Write a two-layer transformer of width 32 that reads letters and digits one by one.
 
     Args:
         folder: is made.
+        architecture: of the transformer.
         pooling: as sentence-transformers names the mode.
         layers: transformer layers.
         dense: width of a Dense module after the pooling.
         truncate_dim: kept dimensions.
         prompt: a default prompt.
+        prompts: named prompts, of which none is the default.
         nan: whether one weight is not a number.
         seed: of the weights.
     """
-    from transformers import BertConfig, BertModel
-
     folder.mkdir(parents=True)
     vocabulary = _write_tokenizer(folder)
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=vocabulary,
-        hidden_size=HIDDEN,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-        pad_token_id=0,
-    )
-    model = BertModel(config, add_pooling_layer=False)
+    model = _transformer(architecture, vocabulary, layers)
     if nan:
         with torch.no_grad():
-            model.get_parameter("encoder.layer.0.output.dense.weight")[0, 0] = float("nan")
+            next(tensor for name, tensor in model.named_parameters() if name.endswith("bias"))[0] = float("nan")
     model.save_pretrained(folder)
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     _write(folder / "1_Pooling" / "config.json", {"embedding_dimension": HIDDEN, "pooling_mode": pooling})
@@ -68,11 +63,28 @@ def write_tiny_checkpoint(
     (folder / modules[-1][1]).mkdir()
     _write(folder / "modules.json", _modules(modules))
     _write(folder / "sentence_bert_config.json", {"max_seq_length": MAX_TOKENS, "do_lower_case": False})
-    library: dict[str, object] = {"prompts": {"query": prompt}, "default_prompt_name": "query" if prompt else None}
+    named = {"query": prompt} if prompts is None else dict(prompts)
+    library: dict[str, object] = {"prompts": named, "default_prompt_name": "query" if prompt else None}
     if truncate_dim is not None:
         library["truncate_dim"] = truncate_dim
     _write(folder / "config_sentence_transformers.json", library)
     return folder
+
+
+def _transformer(architecture: Architecture, vocabulary: int, layers: int) -> Any:
+    import transformers
+
+    common = {"vocab_size": vocabulary, "initializer_range": 0.3, "pad_token_id": 0, "max_position_embeddings": 64}
+    if architecture == "distilbert":
+        config: Any = transformers.DistilBertConfig(dim=HIDDEN, n_layers=layers, n_heads=4, hidden_dim=64, **common)
+        return transformers.DistilBertModel(config)
+    sizes = {"hidden_size": HIDDEN, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 64}
+    if architecture == "roberta":
+        config = transformers.RobertaConfig(type_vocab_size=1, **sizes, **common)
+        return transformers.RobertaModel(config, add_pooling_layer=False)
+    if architecture == "mpnet":
+        return transformers.MPNetModel(transformers.MPNetConfig(**sizes, **common), add_pooling_layer=False)
+    return transformers.BertModel(transformers.BertConfig(**sizes, **common), add_pooling_layer=False)
 
 
 def _modules(modules: list[tuple[str, str]]) -> list[dict[str, object]]:

@@ -97,9 +97,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     transformer = folder / modules[0][1]
     config = _object(transformer / "config.json")
     _check_transformer(transformer, config)
-    pooling = _pooling(folder / modules[1][1] / "config.json")
-    dense: list[DenseLayer] = []
     hidden = _integer(transformer / "config.json", config, "hidden_size", "dim", "d_model")
+    pooling = _pooling(folder / modules[1][1] / "config.json", hidden)
+    dense: list[DenseLayer] = []
     width = hidden * len(pooling)
     for kind, path in modules[2:]:
         if kind == "Dense":
@@ -185,6 +185,30 @@ def _check_transformer(folder: Path, config: dict[str, Any]) -> None:
             "a fast tokeniser",
             "save the tokeniser with transformers' AutoTokenizer(use_fast=True)",
         )
+    _check_vocabulary(folder / "tokenizer.json", _integer(folder / "config.json", config, "vocab_size"))
+
+
+def _check_vocabulary(path: Path, rows: int) -> None:
+    """A token without a row in the embedding table stops the encoder at the first text that has it."""
+    content = _object(path)
+    model = content.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, list):
+        greatest = len(vocabulary) - 1
+    elif isinstance(vocabulary, dict):
+        greatest = max((number for number in vocabulary.values() if isinstance(number, int)), default=-1)
+    else:
+        raise _bad(path, "no model.vocab", "a tokeniser with a vocabulary", "save the tokeniser again")
+    added = content.get("added_tokens") or []
+    numbers = [entry.get("id") for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
+    greatest = max([greatest, *(number for number in numbers if isinstance(number, int))])
+    if greatest >= rows:
+        raise _bad(
+            path,
+            f"token {greatest}",
+            f"tokens below {rows}, the rows of the embedding table",
+            "copy the tokeniser that belongs to the weights: this one is another model's",
+        )
 
 
 def _check_safetensors(path: Path) -> None:
@@ -203,8 +227,13 @@ def _check_safetensors(path: Path) -> None:
         raise _bad(path, f"{size} bytes", f"{8 + length + max(ends)} bytes", "copy the file again: it is cut")
 
 
-def _pooling(path: Path) -> tuple[PoolingMode, ...]:
+def _pooling(path: Path, hidden: int) -> tuple[PoolingMode, ...]:
     config = _object(path)
+    for key in ("embedding_dimension", "word_embedding_dimension"):
+        if config.get(key, hidden) != hidden:
+            raise _bad(
+                path, f"{key} {config[key]!r}", f"{hidden}, the width of the transformer", "save the model again"
+            )
     if not config.get("include_prompt", True):
         raise _bad(path, "include_prompt false", "pooling over all tokens", "save the model with include_prompt true")
     stated = config.get("pooling_mode")
