@@ -34,6 +34,8 @@ CURVE_SHARE: Final = 10
 """A point of a curve has so much less than the trials of a promise."""
 TWIN_VARIATION: Final = 0.03
 """Share of families whose lists a repackaged model changes."""
+AGAIN: Final = 1_000_000
+"""Added to the seed where a promise is asked again: other holdouts and other candidates."""
 GAIN: Final = 0.3
 PROMISED_WITH_GAINS: Final = (210, 500)
 ERODED: Final = (0.0, 0.02, 0.04, 0.06, 0.08)

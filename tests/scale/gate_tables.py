@@ -34,12 +34,8 @@ def _rows(figures: dict[str, Any], curve: str) -> list[dict[str, Any]]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return (
-        "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        .replace("| --- |", "|---|")
-        .replace("--- | ---", "---|---")
-    )
+    lines = [f"| {' | '.join(line)} |" for line in (head, *rows)]
+    return "\n".join((lines[0], "|---" * len(head) + "|", *lines[1:]))
 
 
 def _share(value: float) -> str:

@@ -97,12 +97,10 @@ def draw_errors(figures: dict[str, Any], out: Path) -> None:
 
 def draw_rules(figures: dict[str, Any], out: Path) -> None:
     """What each rule avoids and costs; what erosion and unjudged products do to it."""
-    sheet, axes = plt.subplots(1, 3, figsize=(15, 5.6), width_ratios=(1.5, 1, 1), layout="constrained")
+    sheet, axes = plt.subplots(1, 3, figsize=(16, 5.6), width_ratios=(1.3, 1, 1), layout="constrained")
     _rules(axes[0], curves(figures, "rules"))
-    _former(axes[1], curves(figures, "erosion"), "former A'", "P(Pass) by what promotions lost (dashed: former A′)")
-    _former(
-        axes[2], curves(figures, "unjudged"), "former judged", "P(Pass) by share unjudged (dashed: former judged@k)"
-    )
+    _former(axes[1], curves(figures, "erosion"), "former A'", "P(Pass) by loss of promotions (dashed: former A′)")
+    _former(axes[2], curves(figures, "unjudged"), "former judged", "P(Pass) by share unjudged (dashed: former rule)")
     _save(sheet, figures, out)
 
 
@@ -155,7 +153,7 @@ def _rules(axes: Axes, lines: dict[str, list[Row]]) -> None:
         axes.plot([], [], "o", color=COLOURS[step + 1], label=f"without {rule.replace(chr(39), '′')}")
     axes.set_yticks(range(len(lines)), list(lines), fontsize=8)
     axes.invert_yaxis()
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    axes.legend(fontsize=7, frameon=False, loc="center right")
     axes.set_title("P(Pass) of the whole rule (bar) and without one of its gates", fontsize=9, loc="left")
     axes.set_xlim(-0.02, 1.03)
     axes.spines[["top", "right"]].set_visible(False)

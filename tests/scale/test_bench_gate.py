@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,15 +75,26 @@ def measured() -> dict[gate_points.Point, Tally]:
 
 
 def test_the_whole_rule_in_simulated_worlds_keeps_its_two_promises(measured: dict[gate_points.Point, Tally]) -> None:
-    broken = []
+    doubtful = []
     for point, seen in measured.items():
-        value = seen.regressed() if point.promise == "regressed" else seen.passed()
-        target = PROMISES.get(point.promise)
-        unit = "P(Regressed)" if point.promise == "regressed" else "P(Pass)"
-        BENCH.record(point.figure, [value], unit, target, **gate_points.details(point, seen))
-        if target is not None and not target.holds(value):
-            broken.append(f"{point.figure}: {value:.3f}, promised {target}")
-    assert not broken
+        if not record(point, seen):
+            doubtful.append(point)
+    again = [replace(point, curve="again") for point in doubtful]
+    for point, seen in gate_points.measured(again, 3 * TRIALS, PROCESSES, SEED + gate_points.AGAIN):
+        assert record(point, seen), point
+
+
+def record(point: gate_points.Point, seen: Tally) -> bool:
+    """Record a point; False where it does not show what is promised of it.
+
+    The exact level of gate A is 4.6 % at 210 families: one seed in some hundreds shows more than 5 % of 2,000. What
+    does so is asked again on three times as many other candidates, and both figures are told.
+    """
+    value = seen.regressed() if point.promise == "regressed" else seen.passed()
+    target = PROMISES.get(point.promise)
+    unit = "P(Regressed)" if point.promise == "regressed" else "P(Pass)"
+    BENCH.record(point.figure, [value], unit, target, **gate_points.details(point, seen))
+    return target is None or target.holds(value)
 
 
 def test_every_rule_earns_its_place_and_the_changed_ones_do_so_only_as_they_are_now(
