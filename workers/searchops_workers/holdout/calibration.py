@@ -95,7 +95,7 @@ def outcomes_of(verdict: Verdict, question: GateInput) -> dict[str, Outcome]:
     if verdict.outcome is Outcome.INVALID:
         return dict.fromkeys(RULES, Outcome.INVALID)
     worn = question.wear.worn
-    found = {WHOLE: verdict.outcome}
+    found: dict[str, Outcome] = {WHOLE: verdict.outcome}
     for rule in LEFT_OUT:
         left = (gate for gate in verdict.gates if gate.gate != rule)
         found[rule] = combined(map(_unjudged_allowed, left) if rule == JUDGED else left, worn=worn)
@@ -129,8 +129,8 @@ def _unjudged_allowed(gate: GateResult) -> GateResult:
     if gate.gate != "D":
         return gate
     checks = gate.figures["checks"]
-    rest = [check for check in checks if check["name"] != JUDGED] if isinstance(checks, list) else []
-    states = {State(check["state"]) for check in rest if isinstance(check, dict)}
+    rest = [check for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
+    states = {State(str(check["state"])) for check in rest if check["name"] != JUDGED}
     for state in (State.REGRESSED, State.INCONCLUSIVE):
         if state in states:
             return replace(gate, state=state)

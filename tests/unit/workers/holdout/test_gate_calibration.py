@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ from searchops_workers.holdout.worlds import Truth, World
 
 RULES = Rules.of(Change.MODEL)
 TRIALS = 150
-TWIN = {"change": Change.REPACKAGE, "variation": 0.03}
+TWIN = Truth(good=300, change=Change.REPACKAGE, variation=0.03, resamples=100)
 """A repackaged model: few lists differ."""
 
 
@@ -83,7 +85,7 @@ def test_what_is_not_judged_never_lets_a_loss_through() -> None:
 
 def test_an_equal_model_is_not_rejected_for_what_earlier_promotions_lost() -> None:
     """Why gate A′ was changed: with the change's own margin it rejects each equal repackaging after some promotions."""
-    seen = tally(Truth(good=300, eroded=0.06, resamples=100, **TWIN), 40)
+    seen = tally(replace(TWIN, eroded=0.06), 40)
     assert (seen.regressed(), seen.passed()) == (0.0, 1.0)
     assert seen.regressed(FORMER_ANCHORED) == 1.0
 

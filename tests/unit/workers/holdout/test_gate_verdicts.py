@@ -313,7 +313,7 @@ def test_what_both_sides_show_at_one_rank_needs_no_label(tmp_path: Path) -> None
     assert verdict.outcome is Outcome.PASS
     checks = gate(verdict, "D").figures["checks"]
     assert isinstance(checks, list)
-    assert {"judged@10 70.0% and 70.0%"} == {check["message"] for check in checks if check["name"] == "judged"}
+    assert "judged@10 70.0% and 70.0%" in [check["message"] for check in checks if isinstance(check, dict)]
     moved = {
         one: Ranking((*rank.products[:5], *rank.products[6:8], rank.products[5], *rank.products[8:]))
         for one, rank in sparse.perfect.rankings.items()
