@@ -155,7 +155,7 @@ class Resampling:
                     update={"id": f"{one.query.id}.{copy}", "family": f"{one.query.family}.{copy}", "pinned": False}
                 )
                 outcomes.append(replace(one, query=row))
-        return self._question(outcomes, chosen, unlucky, seed=int(generator.integers(2**32)))
+        return self._question(outcomes, chosen.tolist(), unlucky.tolist(), seed=int(generator.integers(2**32)))
 
     def _question(
         self, outcomes: list[QueryOutcome], chosen: Sequence[int], unlucky: Sequence[bool], seed: int

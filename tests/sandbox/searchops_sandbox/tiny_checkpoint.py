@@ -74,11 +74,21 @@ def write_tiny_checkpoint(
 def _transformer(architecture: Architecture, vocabulary: int, layers: int) -> Any:
     import transformers
 
-    common = {"vocab_size": vocabulary, "initializer_range": 0.3, "pad_token_id": 0, "max_position_embeddings": 64}
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "initializer_range": 0.3,
+        "pad_token_id": 0,
+        "max_position_embeddings": 64,
+    }
     if architecture == "distilbert":
         config: Any = transformers.DistilBertConfig(dim=HIDDEN, n_layers=layers, n_heads=4, hidden_dim=64, **common)
         return transformers.DistilBertModel(config)
-    sizes = {"hidden_size": HIDDEN, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
     if architecture == "roberta":
         config = transformers.RobertaConfig(type_vocab_size=1, **sizes, **common)
         return transformers.RobertaModel(config, add_pooling_layer=False)

@@ -11,6 +11,7 @@ import pytest
 from scale import gate_electronics, gate_points, plot_gate
 from scale.figures import Bench, Target
 from scale.gate_tables import tables
+from scale.plot import DOCS
 from searchops_workers.holdout.calibration import tally
 
 if TYPE_CHECKING:
@@ -55,7 +56,13 @@ def small_run(folder: Path) -> list[str]:
         bench.record(f"gate, attempts: {label}", [0.0], "P", curve="attempts", label=label, shares=shares, trials=1)
     step: dict[str, Any] = {"change": "Model", "ndcgDelta": None, "ndcgInterval": None, "outcome": "Pass", "lost": 0}
     bench.record("gate, ladder: a", [1.0], "x", curve="ladder", label="a → b", of=3, wanted="Pass", **step)
-    more = {"good": 3, "gained": 1, "judgedShares": [0.5, 0.4], "pairsToLabel": 7, "reason": "TooFewQueries"}
+    more: dict[str, Any] = {
+        "good": 3,
+        "gained": 1,
+        "judgedShares": [0.5, 0.4],
+        "pairsToLabel": 7,
+        "reason": "TooFewQueries",
+    }
     bench.record("gate, electronics: a", [3.0], "x", curve="electronics", label="a → b", **step, **more)
     return (folder / "gate.jsonl").read_text(encoding="utf-8").splitlines()
 
@@ -83,4 +90,4 @@ def test_a_machine_without_the_rated_shop_says_so(tmp_path: Path) -> None:
 
 
 def test_the_rated_shop_is_outside_the_project() -> None:
-    assert plot_gate.DOCS.parent not in gate_electronics.PLACE.parents
+    assert DOCS.parent not in gate_electronics.PLACE.parents

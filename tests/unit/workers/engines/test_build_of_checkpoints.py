@@ -73,6 +73,7 @@ def test_what_is_built_says_what_sentence_transformers_says(
     kept = tmp_path / "artifacts/models/shop/shop-r1-aaaaaaaa"
     manifest = read_manifest(kept / "manifest.json")
     assert (manifest.backend, manifest.precision, manifest.pooling) == ("ONNXRuntime", "FP32", pooling)
+    assert manifest.accuracy is not None
     assert manifest.accuracy.min_cosine >= 0.9999
     texts = [*WISHES, *TITLES]
     served = OnnxEncoder.open(kept).encode_now(texts)
