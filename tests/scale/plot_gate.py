@@ -153,7 +153,7 @@ def _rules(axes: Axes, lines: dict[str, list[Row]]) -> None:
         axes.plot([], [], "o", color=COLOURS[step + 1], label=f"without {rule.replace(chr(39), '′')}")
     axes.set_yticks(range(len(lines)), list(lines), fontsize=8)
     axes.invert_yaxis()
-    axes.legend(fontsize=7, frameon=False, loc="center right")
+    axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.06), ncol=5)
     axes.set_title("P(Pass) of the whole rule (bar) and without one of its gates", fontsize=9, loc="left")
     axes.set_xlim(-0.02, 1.03)
     axes.spines[["top", "right"]].set_visible(False)
@@ -166,7 +166,7 @@ def _former(axes: Axes, lines: dict[str, list[Row]], former: str, title: str) ->
         axes.plot(places, [row["passed"] for row in rows], color=colour, label=label, marker="o", markersize=3)
         axes.plot(places, [row["without"][former]["passed"] for row in rows], color=colour, linestyle="--", linewidth=1)
     axes.set_xlabel("%", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncol=2)
     _title(axes, title)
 
 
