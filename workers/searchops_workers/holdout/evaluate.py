@@ -139,7 +139,7 @@ def _recorded(arm: Arm, name: str, holdout: Holdout) -> Measured | None:
             f"it was judged, beside {arm.recorded}: the next candidate's gate compares both on this holdout",
             Reason.NOTHING_RECORDED,
         )
-    listed = {query: Ranking(ranking.products, None, ranking.scores) for query, ranking in run.rankings.items()}
+    listed = {query: Ranking(ranking.products) for query, ranking in run.rankings.items()}
     return Measured(Run(f"{arm.revision} as recorded", listed), None)
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from typing import TYPE_CHECKING
 
 from searchops_workers.engines.storage import read_if_there
 from searchops_workers.holdout.evidence_places import places_of
-from searchops_workers.holdout.runs import MAX_RUN_BYTES, RunFileError, format_run, parse_run
-
-if TYPE_CHECKING:
-    from searchops_workers.holdout.runs import Run
+from searchops_workers.holdout.runs import MAX_RUN_BYTES, Ranking, Run, RunFileError, format_run, parse_run
 
 _EXTENSION = ".json"
 
@@ -23,8 +19,12 @@ def run_beside(evidence: str) -> str:
 
 
 def run_bytes(run: Run) -> bytes:
-    """A run as a compressed TREC file; byte-identical for equal runs."""
-    return gzip.compress(format_run(run).encode(), mtime=0)
+    """A run as a compressed TREC file; byte-identical for equal lists.
+
+    Scores are left out: fused ones may differ in their last bit against the order, which a reader of runs refuses.
+    """
+    listed = {query: Ranking(ranking.products, ranking.legs) for query, ranking in run.rankings.items()}
+    return gzip.compress(format_run(Run(run.name, listed)).encode(), mtime=0)
 
 
 def recorded_run(evidence: str, name: str, holdout: str) -> Run | None:

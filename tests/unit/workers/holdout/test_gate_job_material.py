@@ -17,7 +17,7 @@ from searchops_workers.holdout.format import write_holdout
 from searchops_workers.holdout.material import MaterialError, catalogue_uri
 from searchops_workers.holdout.recorded_runs import run_bytes
 from searchops_workers.holdout.records import CatalogueRef
-from searchops_workers.holdout.runs import parse_run
+from searchops_workers.holdout.runs import Legs, Ranking, Run, parse_run
 from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, query
 
 if TYPE_CHECKING:
@@ -287,3 +287,13 @@ def test_without_its_answers_of_that_day_nothing_is_compared(tmp_path: Path, dam
     result = job.run(recorded=f"file://{kept}/evidence.json")
     assert (job.code, result.outcome, result.reason) == (EXIT_OK, "Invalid", "NothingRecorded")
     assert result.message.startswith("spec.gate.holdouts[core]: seen no result lists of one on version 1.0.0")
+
+
+def test_lists_whose_scores_rise_in_their_last_bit_are_kept_in_their_order() -> None:
+    scores = (0.25, 0.25 + 2**-54, 0.125)
+    assert scores[1] > scores[0]
+    run = Run("two", {"q0": Ranking(("b", "a", "c"), Legs.HYBRID, scores), "q1": Ranking((), Legs.LEXICAL)})
+    text = gzip.decompress(run_bytes(run)).decode()
+    read = parse_run(text.split("\n"), name="two")
+    assert read.digest == run.digest
+    assert {query: ranking.products for query, ranking in read.rankings.items()} == {"q0": ("b", "a", "c"), "q1": ()}
