@@ -197,7 +197,8 @@ async def test_every_external_call_may_fail_once_before_or_after_taking_effect(t
     kinds = {"maps.write", "maps.read", "jobs.create", "jobs.owned", "load", "infer", "status", "metadata"}
     assert kinds | ({"signals.shares"} if told is watched else set()) <= set(calls)
     wanted = ending(whole)
-    for index, name in enumerate(calls):
+    begun = 0 if told is story else len((await rolled_out()).faults.calls)  # r1's own calls fail in the first story
+    for index, name in list(enumerate(calls))[begun:]:
         for after in (False, True):
             world = await told(Faults(index, after=after))
             assert world.faults.failed, f"call {index} {name} was not reached"

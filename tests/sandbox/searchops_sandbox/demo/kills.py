@@ -23,8 +23,8 @@ WAVES: Final = ("wave canary", "wave half", "wave all")
 DRAWN: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
     "tenants": ((ANY,), 1),
     "r1": (("Gating", *WAVES), 2),
-    "r2": (("Building", "Gating", "wave canary", "wave half"), 2),
-    "r3": (("Building", "Gating", *WAVES), 2),
+    "r2": (("Building", "Gating", "wave canary", "wave half"), 1),
+    "r3": (("Building", "Gating", *WAVES), 3),
     "r4": (("Building", "Gating"), 1),
     "reverted": ((ANY,), 1),
     "again": ((ANY,), 1),
