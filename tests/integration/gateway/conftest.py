@@ -26,6 +26,6 @@ async def cell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Qdrant
 
 @pytest_asyncio.fixture
 async def admin(cell: QdrantCell) -> AsyncIterator[AsyncQdrantClient]:
-    client = AsyncQdrantClient(url=cell.rest_url, headers={"api-key": KEY}, check_compatibility=False)
+    client = AsyncQdrantClient(url=cell.rest_url, headers={"api-key": KEY}, check_compatibility=False, timeout=30)
     yield client
     await client.close()
