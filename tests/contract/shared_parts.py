@@ -135,5 +135,7 @@ def make_scene(
         now=lambda: float(next(ticks)),
     )
     cell = CellRegistration("eu-1", {}, (url or server.url,), None, 1000, api_key=server.api_key)
-    admin = AsyncQdrantClient(url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30)
+    admin = AsyncQdrantClient(
+        url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30
+    )
     return SharedScene(cell, raw, ports, admin, fleet, tier, made)

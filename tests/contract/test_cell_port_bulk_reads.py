@@ -40,7 +40,9 @@ async def scene(server: Server) -> AsyncIterator[Scene]:
     wire = Wire(server.url)
     await wire.start()
     cell = CellRegistration("eu-1", {}, (f"http://127.0.0.1:{wire.port}",), None, 1000, api_key=server.api_key)
-    admin = AsyncQdrantClient(url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30)
+    admin = AsyncQdrantClient(
+        url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30
+    )
     ports = QdrantCells()
     alias = f"prod.shop.t{uuid.uuid4().hex[:8]}"
     found = Scene(cell, ports, admin, wire, f"{alias}@g1", alias)

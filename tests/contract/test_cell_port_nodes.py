@@ -97,7 +97,9 @@ async def test_a_read_goes_on_at_the_next_node_and_stays_there(nodes: Nodes) -> 
 async def test_recall_goes_on_at_the_next_node_where_one_breaks_off_in_the_middle(nodes: Nodes) -> None:
     await nodes.ports.survey(nodes.cell)
     await nodes.create()
-    client = AsyncQdrantClient(url=nodes.double.rest_url, headers={"api-key": KEY}, check_compatibility=False, timeout=30)
+    client = AsyncQdrantClient(
+        url=nodes.double.rest_url, headers={"api-key": KEY}, check_compatibility=False, timeout=30
+    )
     points = [models.PointStruct(id=n, vector={"d-one": [1.0, float(n), 0.0, 0.0]}) for n in range(1, 4)]
     await client.upsert(nodes.name, points, wait=True)
     await client.close()

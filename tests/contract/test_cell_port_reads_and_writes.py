@@ -79,7 +79,9 @@ def design(name: str, **changes: object) -> CollectionDesign:
 async def scope(server: Server) -> AsyncIterator[Scope]:
     ticks = iter(range(10_000))
     cell = CellRegistration("eu-1", {}, (server.url,), server.grpc_port, 1000, api_key=server.api_key)
-    admin = AsyncQdrantClient(url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30)
+    admin = AsyncQdrantClient(
+        url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30
+    )
     ports = QdrantCells(now=lambda: float(next(ticks)) * 10)
     found = Scope(cell, ports, admin)
     yield found

@@ -61,7 +61,9 @@ class Scene:
     def __init__(self, server: Server) -> None:
         self.world = _world()
         self.ports = QdrantCells()
-        self.admin = AsyncQdrantClient(url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30)
+        self.admin = AsyncQdrantClient(
+            url=server.url, headers={"api-key": server.api_key}, check_compatibility=False, timeout=30
+        )
         self.cell = CellRegistration("eu-1", {}, (server.url,), server.grpc_port, 1000, api_key=server.api_key)
         self.world.cells, self.world.signer = self.ports, CellKeySigner()
         self.world.register = QdrantTokens(self.ports)

@@ -63,8 +63,10 @@ def referred(name: str, status: Mapping[str, Any], revision: str | None) -> Refe
 
 def _known(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every verdict that a status refers to, the last one first."""
-    again = (status.get("reevaluation") or {}).get("verdict")
-    verdicts = [verdict for verdict in (status.get("verdict"), again) if verdict]
+    again = status.get("reevaluation") or {}
+    judged_at = max((item["at"] for item in status.get("attempts") or ()), default="")
+    both = [again.get("verdict"), status.get("verdict")]
+    verdicts = [verdict for verdict in (both if again.get("at", "") >= judged_at else both[::-1]) if verdict]
     verdicts += [
         {**item, "message": item.get("reason")} for item in reversed(status.get("rejected") or ()) if item is not None
     ]

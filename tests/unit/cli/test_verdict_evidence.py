@@ -178,3 +178,18 @@ def test_a_store_that_does_not_answer_is_no_answer(platform: Platform, monkeypat
 def test_an_empty_status_has_no_verdict() -> None:
     with pytest.raises(NoEvidenceError, match="phase none"):
         referred("shop", {}, None)
+
+
+@pytest.mark.parametrize(
+    ("asked_again", "shown"), [("2026-11-25T10:00:00Z", "again"), ("2026-11-23T10:00:00Z", "gate")]
+)
+def test_the_last_answer_is_shown_whether_the_gate_or_a_reevaluation_gave_it(asked_again: str, shown: str) -> None:
+    def verdict(name: str) -> dict[str, Any]:
+        return {"revision": NOW, "outcome": "Pass", "evidence": {"uri": f"s3://{name}", "digest": f"sha256:{'0' * 64}"}}
+
+    status = {
+        "verdict": verdict("gate"),
+        "attempts": [{"digest": "d", "at": "2026-11-24T10:00:00Z", "evidence": "s3://gate"}],
+        "reevaluation": {"revision": NOW, "at": asked_again, "verdict": verdict("again")},
+    }
+    assert referred("shop", status, None).uri == f"s3://{shown}"
