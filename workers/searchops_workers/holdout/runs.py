@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from searchops_workers.digests import bytes_digest
@@ -167,13 +168,18 @@ def _ranking(query: str, rows: list[_Line], where: str) -> Ranking:
 
 
 def format_run(run: Run, *, tag: str = "searchops") -> str:
-    """The run as a TREC run file, queries sorted by id; rankings without scores get 1/rank."""
+    """The run as a TREC run file, queries sorted by id; rankings without scores get 1/rank.
+
+    The order is what a run says: a fused score that lies above the one before it, as it may by its last bit, is written
+    as that one, since a reader refuses scores that rise.
+    """
     lines: list[str] = []
     for query, ranking in sorted(run.rankings.items()):
         mark = ranking.legs.value if ranking.legs is not None else tag
         if not ranking.products:
             lines.append(f"{query} Q0 {NOTHING_FOUND} 0 0 {mark}")
-        scores = ranking.scores or tuple(1 / rank for rank in range(1, len(ranking.products) + 1))
+        given = ranking.scores or tuple(1 / rank for rank in range(1, len(ranking.products) + 1))
+        scores = accumulate(given, min)
         for rank, (product, score) in enumerate(zip(ranking.products, scores, strict=True), start=1):
             lines.append(f"{query} Q0 {product} {rank} {score!r} {mark}")
     return "".join(f"{line}\n" for line in lines)

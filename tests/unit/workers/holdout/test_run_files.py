@@ -57,3 +57,12 @@ def test_what_cannot_be_read_without_guessing_is_refused(lines: list[str], said:
     with pytest.raises(RunFileError) as caught:
         parse_run(lines, name="run")
     assert said in str(caught.value)
+
+
+def test_scores_that_rise_in_their_last_bit_are_written_so_that_the_run_can_be_read_again() -> None:
+    scores = (0.25, 0.25 + 2**-54, 0.125)
+    assert scores[1] > scores[0]
+    run = Run("r", {"q": Ranking(("b", "a", "c"), Legs.HYBRID, scores)})
+    read = parse_run(format_run(run).splitlines(), name="r")
+    assert read.rankings["q"] == Ranking(("b", "a", "c"), Legs.HYBRID, (0.25, 0.25, 0.125))
+    assert read.digest == run.digest
