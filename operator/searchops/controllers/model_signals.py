@@ -44,6 +44,8 @@ class _Kept:
         asked: what the facts answer.
         at: when they were gathered.
         read: per window the tenants that were asked about, and the differences that came of it.
+        told: per signal the question, and each tenant's difference in the order that they became known in: it is only
+            ever added to, whoever goes back, is deleted or joins an hour late, since the bounds rest on that.
         weighed: per signal the differences that were weighed last, and what came of it.
     """
 
@@ -51,7 +53,15 @@ class _Kept:
     at: datetime
     facts: SignalFacts = NOT_MEASURED
     read: dict[Window, tuple[Tenants, dict[str, float]]] = field(default_factory=dict)
+    told: dict[str, tuple[Asked, dict[str, float]]] = field(default_factory=dict)
     weighed: dict[str, tuple[tuple[float, ...], Evidence]] = field(default_factory=dict)
+
+    def differences(self, name: str, question: Asked) -> dict[str, float]:
+        """What is known of a signal for this question; another question begins anew."""
+        known = self.told.get(name)
+        if known is None or known[0] != question:
+            known = self.told[name] = (question, {})
+        return known[1]
 
 
 class ModelSignals:
@@ -79,8 +89,9 @@ class ModelSignals:
         kept = self._kept.get(uid)
         if kept is not None and kept.asked == questions and now < kept.at + EVERY:
             return kept.facts
-        known = (kept.read, kept.weighed) if kept is not None else ({}, {})
-        kept = self._kept[uid] = _Kept(questions, now, read=known[0], weighed=known[1])
+        if kept is None:
+            kept = self._kept[uid] = _Kept(questions, now)
+        kept.asked, kept.at = questions, now
         await self._turn(kept, self._source, asked, tenants, now)
         return kept.facts
 
@@ -144,7 +155,10 @@ def _weighed(
 ) -> Evidence:
     """What is known of a signal; what has not changed since the last turn is not weighed again."""
     windows, pending = planned
-    found, read = counted(windows, known)
+    fresh, read = counted(windows, known)
+    differences = kept.differences(signal.name, question)
+    differences |= {tenant: value for tenant, value in fresh.items() if tenant not in differences}
+    found = tuple(differences.values())
     unread = "" if read == len(windows) else f"{read} of {len(windows)} windows are read{why and f': {why}'}"
     before = kept.weighed.get(signal.name)
     if before is not None and before[0] == found:

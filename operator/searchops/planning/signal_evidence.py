@@ -90,15 +90,15 @@ def _share(share: Share) -> float:
 
 def counted(
     windows: Mapping[Window, tuple[str, ...]], read: Mapping[Window, Mapping[str, float]]
-) -> tuple[tuple[float, ...], int]:
-    """The differences in the order that they became known in, and how many windows are read; both end at a gap."""
-    found: list[float] = []
+) -> tuple[dict[str, float], int]:
+    """Each tenant's difference, window by window, and how many windows are read; both end at a gap."""
+    found: dict[str, float] = {}
     for number, (window, tenants) in enumerate(windows.items()):
         answers = read.get(window)
         if answers is None:
-            return tuple(found), number
-        found += [answers[tenant] for tenant in tenants if tenant in answers]
-    return tuple(found), len(windows)
+            return found, number
+        found |= {tenant: answers[tenant] for tenant in tenants if tenant in answers}
+    return found, len(windows)
 
 
 def weigh(asked: Asked, found: Sequence[float], *, pending: int = 0, unread: str = "") -> Evidence:

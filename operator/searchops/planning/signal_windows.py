@@ -82,13 +82,14 @@ def switched_by_hour(
 ) -> tuple[dict[datetime, tuple[str, ...]], int]:
     """Tenants, by their labels, under the first whole hour after their switch; and how many are not measured yet.
 
-    A tenant that is bound to the candidate and not held follows it by a wave. Those of one hour are in the order of the
-    hash by which waves take tenants, so that each is a draw like the others.
+    One that a person has held since its switch is searched with the candidate like any other: left out, it would take
+    the harm with it that it was held for. Those of one hour are in the order of the hash by which waves take tenants,
+    so that each is a draw like the others.
     """
     found: dict[datetime, list[tuple[float, str]]] = defaultdict(list)
     pending = 0
     for tenant in tenants:
-        if tenant.bound != asked.revision or tenant.held:
+        if tenant.bound != asked.revision:
             continue
         start = _first_hour(tenant.since, asked.after)
         if start is None:

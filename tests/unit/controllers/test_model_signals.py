@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ class Source:
         self.silent: set[Window] = set()
         self.hanging = False
         self.unknown: set[str] = set()
+        self.worse: set[str] = set()
 
     async def shares(self, window: Window, tenants: Sequence[str]) -> dict[str, Share]:
         self.asked.append((window, tuple(tenants)))
@@ -40,7 +42,12 @@ class Source:
         if window in self.silent:
             raise Transient("no answer")
         part = 3 if window.start < case.later(days=-1) else 7
-        return {name: Share(100, part) for name in tenants if name not in self.unknown}
+        added = 0 if part == 3 else 60
+        return {
+            name: Share(100, part + (added if name in self.worse else 0))
+            for name in tenants
+            if name not in self.unknown
+        }
 
 
 class Clock:
@@ -178,3 +185,24 @@ async def test_another_question_is_asked_at_once_and_another_process_asks_again(
     assert told(longer) == (0, 1, "")
     await ModelSignals(source, clock).of(model_of(), tenants)
     assert len(source.asked) == 4
+
+
+async def test_what_is_known_of_a_tenant_is_only_ever_added_to() -> None:
+    reader, source, clock = signals(hours=2)
+    names = [f"t{number}" for number in range(30)]
+    harmed = set(names[:10])
+    source.worse = {f"shops.{name}" for name in harmed}
+    tenants = tuple(switched(name, minutes=-10) for name in names)
+    first = (await reader.of(model_of(), tenants)).evidence["ZeroResults"]
+    assert first.interval is not None
+    held = tuple(replace(one, held=one.name in harmed) for one in tenants)
+    gone = tuple(one for one in tenants if one.name not in harmed)
+    late = (*gone, *(switched(f"late{number}", minutes=-10) for number in range(3)))
+    for seen, count in ((held, 30), (gone, 30), (late, 33)):
+        clock.now += timedelta(minutes=1)
+        then = (await reader.of(model_of(), seen)).evidence["ZeroResults"]
+        assert (then.tenants, then.unread) == (count, "")
+        assert then.interval is not None
+        assert then.interval.lower >= first.interval.lower, "who goes takes no harm that was seen along"
+    fresh = (await reader.of(model_of({**ZERO, "margin": "0.5"}), gone)).evidence["ZeroResults"]
+    assert fresh.tenants == 20, "another question counts who is there"

@@ -112,6 +112,7 @@ class Fleet:
     Attributes:
         chances: of a running rebuild in one pass: done, failed for good, to be tried again; else it goes on.
         lost: servers of the serving pool that are gone.
+        late: chance that a tenant's pass does not come in a step, so that its rebuild waits in the queue under a halt.
     """
 
     count: int
@@ -121,6 +122,7 @@ class Fleet:
     seed: int
     chances: tuple[float, float, float] = (0.9, 0.0, 0.05)
     lost: bool = False
+    late: float = 0.0
     spec: dict[str, Any] = field(default_factory=dict)
     digest: str = "b"
     now: datetime = case.NOW
@@ -172,7 +174,8 @@ class Fleet:
         self._check_wave(before)
         begun = {shop.name for shop in self.shops if shop.begun}
         for shop in self.shops:
-            self.follow(shop)
+            if not self.late or self.random.random() >= self.late:
+                self.follow(shop)
         self.admit()
         self._check_starts(begun)
         self.work()
@@ -220,7 +223,7 @@ class Fleet:
         """The queue of rebuilds, in no order that anybody promised."""
         waiting = [shop for shop in self.shops if shop.rebuild == "queued" and not shop.held]
         self.random.shuffle(waiting)
-        running, halted = self.running, self.halted()
+        running, halted = self.running, self.halt_at_queue()
         for shop in waiting:
             if admits(self.is_full(running), halted, shop.attempt, shop.retries, shop.target):
                 shop.rebuild = "running"
@@ -228,6 +231,9 @@ class Fleet:
 
     def is_full(self, running: int) -> bool:
         return running >= self.cap
+
+    def halt_at_queue(self) -> str:
+        return self.halted()
 
     def halted(self) -> str:
         wave = self.status.wave
@@ -248,7 +254,7 @@ class Fleet:
 
     def mend(self) -> None:
         """A person deletes the failed ReindexJobs and lifts every hold; the servers are back."""
-        self.lost = False
+        self.lost, self.late = False, 0.0
         self.chances = (1.0, 0.0, 0.0)
         for shop in self.shops:
             shop.held = False

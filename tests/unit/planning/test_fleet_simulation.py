@@ -25,6 +25,7 @@ fleets = st.fixed_dictionaries(
         "percent": st.integers(0, 30),
         "waves": st.sampled_from(WAVES),
         "seed": st.integers(0, 2**32),
+        "late": st.sampled_from((0.0, 0.5)),
         "walk": st.lists(st.sampled_from(TROUBLES), min_size=1, max_size=14),
     }
 )
@@ -111,6 +112,13 @@ class FlipsEarly(Fleet):
         return True
 
 
+class HaltIgnored(Fleet):
+    """A queue that does not ask whether the wave is halted."""
+
+    def halt_at_queue(self) -> str:
+        return ""
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -132,3 +140,21 @@ def test_a_breaker_that_does_not_stop_the_fleet_is_caught(monkeypatch: pytest.Mo
         for _ in range(20):
             fleet.step()
             fleet.chances = (0.5, 0.4, 0.0)
+
+
+@pytest.mark.parametrize(("kind", "caught"), [(Fleet, False), (HaltIgnored, True)])
+def test_a_queue_that_ignores_the_halt_is_caught_where_passes_come_late(kind: type[Fleet], caught: bool) -> None:
+    """A tenant that has passed since the halt wants no rebuild any more; only one that has not is left in the queue."""
+    fleet = kind(400, 20, 5, WAVES[1], 7, late=0.5)
+    waited = 0
+    try:
+        for step in range(30):
+            fleet.chances = (0.6, 0.25, 0.1) if step > 8 else (1.0, 0.0, 0.0)
+            fleet.step()
+            waited += bool(fleet.halted()) and sum(shop.rebuild == "queued" for shop in fleet.shops)
+    except AssertionError as error:
+        assert caught, error
+        assert "the wave is halted (BreakerOpen)" in str(error)
+    else:
+        assert not caught
+        assert waited > 0, "nobody waited under the halt, so that nothing was asked of the queue"
