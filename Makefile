@@ -12,8 +12,8 @@ BENCHMARKS := $(patsubst tests/scale/test_bench_%.py,%,$(wildcard tests/scale/te
 PYTEST := $(RUN)/python -m pytest -W error -q -p no:cacheprovider
 # One process a core, a file at a time in each; arithmetic with one thread, so that they do not fight for cores.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
-# The longest story in one process, those on the shared platform in another, those of the servers in a third.
-STORIES := -n 3 --dist loadgroup --no-loadscope-reorder
+# The longest story in one process, those on the shared platform in another.
+STORIES := -n 2 --dist loadgroup --no-loadscope-reorder
 # Tables of faults, by the words in the names of their files and tests; `make fault-table` plays them all.
 FAULTS := _fault or fail_once or fails_once or one_failure or one_failed_call or one_lost_write or lost_answer
 FAULTS := $(FAULTS) or call_that_fails or edited_between_steps or killed_anywhere

@@ -11,10 +11,8 @@ LONGEST_FIRST = {
         (
             "test_killed_operator",
             "fleet",
-            "test_server_faults",
             "test_build_stages",
             "test_fixture_evaluation",
-            "test_model_faults",
             "test_onnx_export",
             "test_token_register_faults",
             "test_access_probe_faults",
@@ -23,12 +21,9 @@ LONGEST_FIRST = {
             "test_tenant_death_faults",
             "test_tenant_faults",
             "test_tenant_plan_properties",
-            "test_fleet_simulation",
         )
     )
 }
-ALONE = ("test_server_faults",)
-"""Files with a platform of their own, though they take the fixture of the shared one."""
 pytest_plugins = ["searchops_sandbox.pytest_fixtures"]
 
 # pytest-asyncio leaks the loop that the first get_event_loop() makes, and -W error fails a later, innocent test.
@@ -40,8 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What has to be in one process, and the longest first: the end of a run is that of its last group.
 
     The tests that share the platform are one group, each file of another kind is one. The story of the killed operator
-    takes as long as all others on the platform together, and goes beside them; so do the stories of the servers, on a
-    platform of their own.
+    takes as long as all others on the platform together, and goes beside them.
     """
     named = [(_group(item), item) for item in items]
     items[:] = [item for _, item in sorted(named, key=lambda pair: LONGEST_FIRST.get(pair[0], len(LONGEST_FIRST)))]
@@ -51,7 +45,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    shares = "fleet" in getattr(item, "fixturenames", ()) and item.path.stem not in ALONE
-    if shares and item.path.parent.name == "e2e":
+    if "fleet" in getattr(item, "fixturenames", ()) and item.path.parent.name == "e2e":
         return "fleet"
     return item.path.stem
