@@ -6,12 +6,11 @@ timed out is *unknown*: the caller reads before it repeats.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from searchops.api.live_signals import Share, Window
     from searchops.api.observed import (
         AccessSecretState,
         CanaryResult,
@@ -275,30 +274,6 @@ class CanaryFindings(Protocol):
         ...
 
 
-class CanaryMetrics(Protocol):
-    """Counts what the canary proves."""
-
-    def isolation_broken(self) -> None:
-        """A token opened what it must not open."""
-        ...
-
-    def visited(self, outcome: Literal["held", "broken", "unknown"]) -> None:
-        """A visit has ended."""
-        ...
-
-
-class CellAccessMetrics(Protocol):
-    """Tells how far rotations are, and whether registers are there."""
-
-    def rotation(self, cell: str, phase: str, resigned: int, total: int) -> None:
-        """A cell's keys were looked at."""
-        ...
-
-    def register_lost(self, cell: str, *, lost: bool) -> None:
-        """A cell's collections were looked at."""
-        ...
-
-
 class RoomProbe(Protocol):
     """Finds out whether a cell that was out of disk or memory has room again."""
 
@@ -319,14 +294,6 @@ class CellRooms(Protocol):
 
     def full(self, cell: str, said: str) -> None:
         """A cell was met that has no room, with what it said; while it is held this changes nothing."""
-        ...
-
-
-class CellRoomMetrics(Protocol):
-    """Tells which cells are held."""
-
-    def cell_full(self, cell: str, *, full: bool) -> None:
-        """A hold has begun, goes on or has ended."""
         ...
 
 
@@ -391,18 +358,6 @@ class Artifacts(Protocol):
 
     async def read(self, uri: str, *, limit: int = 4_194_304) -> bytes | None:
         """The bytes at a URI, or None where nothing is there."""
-        ...
-
-
-class SignalSource(Protocol):
-    """What the gateways count of tenants' searches."""
-
-    async def shares(self, window: Window, tenants: Sequence[str]) -> Mapping[str, Share]:
-        """The share of each of these tenants in a window; one that nothing is known of is absent.
-
-        Raises:
-            Transient: it is not known.
-        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""An operator that is killed at ten random moments of the demo ends where one that was left alone ends.
+"""An operator that is killed at eleven random moments of the demo ends where one that was left alone ends.
 
 The moments follow from a seed: ``SEARCHOPS_E2E_SEED=7`` plays others, ``SEARCHOPS_E2E_KILLS=0`` plays the same story
 with an operator that is left alone; what is asserted of the end is one and the same.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1500)]
 
 SEED = int(os.environ.get("SEARCHOPS_E2E_SEED", "20261124"))
-KILLS = int(os.environ.get("SEARCHOPS_E2E_KILLS", "10"))
+KILLS = int(os.environ.get("SEARCHOPS_E2E_KILLS", "11"))
 NAMES = sorted(tenant.name for tenant in DEMO_TENANTS)
 TENANT_CONDITIONS = (
     "AccessReady",
@@ -54,7 +54,7 @@ STAYS_SECONDS = 5.0
 SAME_COSINE = 0.9999
 
 
-async def test_killed_ten_times_nothing_changes_in_the_end_state() -> None:
+async def test_killed_eleven_times_nothing_changes_in_the_end_state() -> None:
     moments = draw(SEED)[:KILLS]
     sandbox = Sandbox()
     platform = Platform(sandbox)

@@ -12,6 +12,7 @@ import pytest_asyncio
 import yaml
 
 from integration import reindex_parts
+from integration.argocd_objects import ArgoCd
 from searchops_sandbox.binaries import ensure_binaries
 from searchops_sandbox.qdrant.cell import QdrantCell
 
@@ -108,3 +109,9 @@ async def tenant(cell: QdrantCell, tmp_path: Path) -> AsyncIterator[reindex_part
     await cell.clear_faults()
     await made.close()
     await triton.stop()
+
+
+@pytest.fixture(scope="module")
+def argocd(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> ArgoCd:
+    """Argo CD's command line over the chart's entries."""
+    return ArgoCd(helm, tmp_path_factory.mktemp("argocd"))

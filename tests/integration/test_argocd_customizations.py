@@ -1,42 +1,36 @@
-"""Health and actions in Lua, judged by Argo CD itself: every reason, every phase, and what each action changes."""
+"""Health in Lua, judged by Argo CD itself: every reason and every phase."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
-import yaml
 
-from searchops.api.v1alpha1 import ReindexJob
-from searchops.api.v1alpha1.embedding_model import ModelReason, Rollout
+from integration.argocd_objects import (
+    PHASES,
+    SETTLED,
+    ArgoCd,
+    Json,
+    condition,
+    job,
+    model,
+    tenant,
+)
+from searchops.api.v1alpha1.embedding_model import ModelReason
 from searchops.api.v1alpha1.embedding_model_status import EmbeddingModelStatus, Phase, ServersStatus, ServerTrouble
 from searchops.api.v1alpha1.reindex_job import JobPhase, ReindexReason
 from searchops.api.v1alpha1.search_tenant import TenantReason
-from searchops.planning.names import APPROVE_ANNOTATION, PAUSE_ANNOTATION, RETRY_ANNOTATION, ROLLBACK_ANNOTATION
-from searchops.planning.reindex_request import approval_word
 from searchops.planning.rollout import plan_model
 from searchops.planning.server_troubles import MAX_RELOADS
-from searchops_sandbox.binaries import ensure_binaries
 from unit.planning import rollout_cases as case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from searchops.api.v1alpha1.embedding_model import EmbeddingModel
     from searchops.planning.model_facts import ModelFacts
 
-    Helm = Callable[..., str]
-
 pytestmark = pytest.mark.integration
 
-Json = dict[str, Any]
-REVISION = "shop-encoder-r2-782efd74"
-ACTIVE = "shop-encoder-r1-d3836a1d"
 DEGRADED_MODEL = {
     ModelReason.ACCURACY_FAILED,
     ModelReason.BAD_CHECKPOINT,
@@ -100,156 +94,6 @@ DEGRADED_JOB = {
     ReindexReason.TENANT_NOT_FOUND,
 }
 SUSPENDED_JOB = {ReindexReason.AWAITING_APPROVAL, ReindexReason.SUSPENDED}
-
-
-class ArgoCd:
-    """Argo CD's command line over our entries of its ConfigMap, as the chart renders them."""
-
-    def __init__(self, helm: Helm, folder: Path) -> None:
-        self._program = ensure_binaries(["argocd"])["argocd"]
-        self._folder = folder
-        rendered = helm(
-            "template",
-            "searchops",
-            "charts/searchops",
-            "--set",
-            "settings.artifacts=s3://a/b",
-            "--set",
-            "argocd.enabled=true",
-            "--show-only",
-            "templates/argocd.yaml",
-        )
-        self.config: Json = yaml.safe_load(rendered)
-        (folder / "cm.yaml").write_text(rendered)
-
-    def health(self, objects: list[Json]) -> list[tuple[str, str]]:
-        """Status and message of each; they are judged side by side."""
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(self._health, range(len(objects)), objects))
-
-    def _health(self, number: int, document: Json) -> tuple[str, str]:
-        said = self._run("health", document, number=number)
-        match = re.fullmatch(r"STATUS: (\w+)\nMESSAGE: (.*)\n", said, re.DOTALL)
-        assert match is not None, said
-        return match[1], match[2].strip()
-
-    def actions(self, document: Json) -> set[str]:
-        """The actions that may be taken."""
-        rows = [line.split() for line in self._run("list-actions", document).splitlines()]
-        assert rows[0] == ["NAME", "DISABLED"], rows
-        return {name for name, disabled in rows[1:] if disabled == "false"}
-
-    def changes(self, document: Json, action: str) -> list[str]:
-        """Lines of the document that the action adds or takes away, as diff marks them."""
-        said = self._run("run-action", document, action)
-        assert said.startswith("Following fields have been changed:"), said
-        return [" ".join(line.split()) for line in said.splitlines() if line[:1] in ("<", ">")]
-
-    def _run(self, verb: str, document: Json, *arguments: str, number: int = 0) -> str:
-        path = self._folder / f"object-{verb}-{number}.yaml"
-        path.write_text(yaml.safe_dump(document))
-        done = subprocess.run(
-            [
-                str(self._program),
-                "admin",
-                "settings",
-                "resource-overrides",
-                verb,
-                str(path),
-                *arguments,
-                "--argocd-cm-path",
-                str(self._folder / "cm.yaml"),
-            ],
-            env={"ARGOCD_BINARY_NAME": "argocd", "HOME": str(self._folder), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def argocd(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> ArgoCd:
-    return ArgoCd(helm, tmp_path_factory.mktemp("argocd"))
-
-
-def condition(kind: str, status: str, reason: str, message: str = "said so") -> Json:
-    return {"type": kind, "status": status, "reason": str(reason), "message": message}
-
-
-def model(
-    *conditions: Json, phase: str = "Rolling", candidate: str | None = REVISION, seen: int = 3, **status: Any
-) -> Json:
-    named: Json = {"candidate": {"revision": candidate, "number": 2}} if candidate is not None else {}
-    return {
-        "apiVersion": "searchops.dev/v1alpha1",
-        "kind": "EmbeddingModel",
-        "metadata": {"name": "shop-encoder", "generation": 3, "annotations": {"team": "search"}},
-        "spec": {"rollout": {"waves": [{"name": "canary"}, {"name": "half"}, {"name": "all"}]}},
-        "status": {
-            "observedGeneration": seen,
-            "phase": phase,
-            "conditions": list(conditions),
-            "active": {"revision": ACTIVE, "number": 1},
-            **named,
-            **status,
-        },
-    }
-
-
-def tenant(*conditions: Json, phase: str = "Progressing", paused: bool = False, seen: int = 3) -> Json:
-    return {
-        "apiVersion": "searchops.dev/v1alpha1",
-        "kind": "SearchTenant",
-        "metadata": {"name": "acme", "namespace": "shop", "generation": 3},
-        "spec": {"paused": paused},
-        "status": {"observedGeneration": seen, "phase": phase, "conditions": list(conditions)},
-    }
-
-
-def job(phase: str | None, *conditions: Json, seen: int = 3, spec: Json | None = None) -> Json:
-    return {
-        "apiVersion": "searchops.dev/v1alpha1",
-        "kind": "ReindexJob",
-        "metadata": {"name": "acme-move", "namespace": "shop", "generation": 3},
-        "spec": {"tenant": "acme", "worker": {"podTemplate": "cpu"}, **(spec or {})},
-        "status": {"observedGeneration": seen, "conditions": list(conditions), **({"phase": phase} if phase else {})},
-    }
-
-
-def stage(progressing: Json, phase: str, **status: Any) -> Json:
-    """A rollout under way: Ready says that it is on its way, Progressing how far."""
-    return model(condition("Ready", "False", "Progressing", "on its way"), progressing, phase=phase, **status)
-
-
-SETTLED = condition("Ready", "True", "Promoted", f"{ACTIVE} is active")
-PHASES: dict[str, tuple[Json, str]] = {
-    "Pending": (model(condition("Ready", "False", "Waiting"), phase="Pending", candidate=None), "Progressing"),
-    "Building": (stage(condition("Progressing", "True", "Building"), "Building"), "Progressing"),
-    "Loading": (stage(condition("Progressing", "True", "Loading"), "Loading"), "Progressing"),
-    "Verifying": (stage(condition("Progressing", "Unknown", "ArtifactsUnreadable"), "Verifying"), "Progressing"),
-    "Gating": (stage(condition("Progressing", "True", "Gating"), "Gating"), "Progressing"),
-    "AwaitingApproval": (
-        stage(condition("Progressing", "False", "AwaitingApproval"), "AwaitingApproval"),
-        "Suspended",
-    ),
-    "Rolling": (stage(condition("Progressing", "True", "Rolling"), "Rolling"), "Progressing"),
-    "Soaking": (stage(condition("Progressing", "True", "Soaking"), "Soaking"), "Progressing"),
-    "Promoted": (
-        model(SETTLED, phase="Promoted", candidate=None, tenants={"total": 6, "bound": 4, "held": 2}),
-        "Healthy",
-    ),
-    "RolledBack": (
-        model(condition("Ready", "False", "Rejected"), phase="RolledBack", candidate=None),
-        "Degraded",
-    ),
-    "Paused": (
-        stage(condition("Progressing", "False", "Paused"), "Paused"),
-        "Suspended",
-    ),
-}
 
 
 def test_every_phase_of_a_model(argocd: ArgoCd) -> None:
@@ -421,60 +265,3 @@ def test_every_phase_and_reason_of_a_reindex_job(argocd: ArgoCd) -> None:
         assert status == wanted, reason
     rest = [job(None), job("Switched", seen=2), {**job(None), "status": {}}]
     assert [status for status, _ in argocd.health(rest)] == ["Progressing"] * 3
-
-
-def test_an_action_on_a_model_sets_one_annotation_and_nothing_else(argocd: ArgoCd) -> None:
-    waiting = stage(condition("Progressing", "False", "AwaitingApproval"), "AwaitingApproval")
-    assert argocd.actions(waiting) == {"approve", "pause", "rollback"}
-    assert argocd.changes(waiting, "approve") == [f"> {APPROVE_ANNOTATION}: {REVISION}"]
-    assert argocd.changes(waiting, "pause") == [f'> {PAUSE_ANNOTATION}: "true"']
-    assert argocd.changes(waiting, "rollback") == [f"> {ROLLBACK_ANNOTATION}: {REVISION}"]
-    settled = PHASES["Promoted"][0]
-    assert argocd.actions(settled) == {"pause", "rollback"}
-    assert argocd.changes(settled, "rollback") == [f"> {ROLLBACK_ANNOTATION}: {ACTIVE}"]
-    refused = PHASES["RolledBack"][0]
-    assert argocd.actions(refused) == {"retry", "pause", "rollback"}
-    (retried,) = argocd.changes(refused, "retry")
-    assert re.fullmatch(rf"> {RETRY_ANNOTATION}: 20\d\d-\d\d-\d\dT\d\d-\d\d-\d\dZ", retried)
-
-
-def test_a_pause_by_action_is_lifted_by_action(argocd: ArgoCd) -> None:
-    held = stage(condition("Progressing", "False", "Paused"), "Paused")
-    held["metadata"]["annotations"][PAUSE_ANNOTATION] = "true"
-    assert argocd.actions(held) == {"resume", "retry", "rollback"}
-    assert argocd.changes(held, "resume") == [f'< {PAUSE_ANNOTATION}: "true"']
-
-
-@pytest.mark.parametrize(
-    ("approval", "wave", "word"),
-    [
-        ("BeforeFirstWave", None, REVISION),
-        ("BeforeEachWave", None, REVISION),
-        ("BeforeEachWave", {"index": 0, "fraction": "0.05"}, f"{REVISION}/1"),
-        ("BeforeEachWave", {"index": 1, "fraction": "0.5"}, f"{REVISION}/2"),
-    ],
-)
-def test_what_is_approved_is_the_wave_that_waits(argocd: ArgoCd, approval: str, wave: Json | None, word: str) -> None:
-    assert approval in get_args(Rollout.model_fields["approval"].annotation)
-    under_way = {"wave": wave} if wave is not None else {}
-    waiting = stage(condition("Progressing", "False", "AwaitingApproval"), "AwaitingApproval", **under_way)
-    waiting["spec"]["rollout"]["approval"] = approval
-    assert argocd.changes(waiting, "approve") == [f"> {APPROVE_ANNOTATION}: {word}"]
-
-
-@pytest.mark.parametrize("revision", [REVISION, None])
-def test_a_verified_job_is_approved_by_the_word_that_the_operator_wants(argocd: ArgoCd, revision: str | None) -> None:
-    named = {"revision": revision} if revision is not None else {}
-    waiting = job("Verified", condition("Switched", "False", "AwaitingApproval"), spec={"cutover": "Manual", **named})
-    assert argocd.actions(waiting) == {"approve"}
-    word = approval_word(ReindexJob.model_validate(waiting))
-    assert argocd.changes(waiting, "approve") == ["> annotations:", f"> {APPROVE_ANNOTATION}: {word}"]
-    failed = job("Failed", condition("Ready", "False", "WorkerFailed"))
-    assert argocd.actions(failed) == {"retry"}
-    assert argocd.changes(failed, "retry")[-1].startswith(f"> {RETRY_ANNOTATION}: 20")
-
-
-def test_argo_cd_is_told_to_pass_over_changes_of_status(argocd: ArgoCd) -> None:
-    for kind in ("EmbeddingModel", "SearchTenant", "ReindexJob"):
-        ignored = argocd.config["data"][f"resource.customizations.ignoreResourceUpdates.searchops.dev_{kind}"]
-        assert "/status" in yaml.safe_load(ignored)["jsonPointers"]

@@ -9,11 +9,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchops.api.retrieval import BUILTIN_PROFILES, AnalyserSettings, Binding, FieldRoles, dense_vector
+from searchops.api.retrieval import BUILTIN_PROFILES, AnalyserSettings, FieldRoles
 from searchops_sandbox.fixtures import ladder
 from searchops_sandbox.fixtures.check import LEXICAL
 from searchops_sandbox.fixtures.evaluation import PROFILE, Shop, evaluate
@@ -24,7 +23,7 @@ from searchops_workers.holdout.inputs import Change, GateInput, Rules
 from searchops_workers.holdout.outcomes import compare
 from searchops_workers.holdout.records import CatalogueRef, JudgmentRow, Method, QueryClass, QueryRow, Rater, Split
 from searchops_workers.holdout.settling import pairs_to_label
-from searchops_workers.retrieval.documents import product_of, render
+from searchops_workers.retrieval.documents import product_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,30 +38,7 @@ STEPS: Final = ((LEXICAL, "r3", Change.FIRST), ("r1", "r3", Change.MODEL), ("r3"
 READ: Final = "2026-11-24T00:00:00Z"
 
 
-@dataclass(frozen=True)
-class Electronics(Shop):
-    """The rated shop, searched as the fixtures' is."""
-
-    @property
-    def documents(self) -> tuple[str, ...]:
-        """The texts that are embedded."""
-        return tuple(render(DOCUMENT, product) for product in self.products)
-
-    def binding(self, dimension: int | None) -> Binding:
-        """The binding of a run; without a dimension the lexical one."""
-        lexical = dimension is None
-        return Binding(
-            encoder=None if lexical else "offline",
-            vector=None if lexical else dense_vector("offline"),
-            dimension=dimension,
-            analyser=AnalyserSettings(languages=("en",)),
-            profile=self.profile,
-            document=DOCUMENT,
-            fields=FIELDS,
-        )
-
-
-def read_shop(place: Path, scratch: Path) -> Electronics:
+def read_shop(place: Path, scratch: Path) -> Shop:
     """The shop, with its labels as a holdout of the traffic's split in a scratch folder."""
     with gzip.open(place / "products.jsonl.gz", "rt", encoding="utf-8") as lines:
         products = tuple(product_of(json.loads(line)) for line in lines)
@@ -97,7 +73,8 @@ def read_shop(place: Path, scratch: Path) -> Electronics:
         ],
         catalogue=CatalogueRef(uri="file:products.jsonl.gz", sha256="sha256:" + "0" * 64),
     )
-    return Electronics(products, load(scratch / "holdout"), BUILTIN_PROFILES[PROFILE])
+    english = AnalyserSettings(languages=("en",))
+    return Shop(products, load(scratch / "holdout"), BUILTIN_PROFILES[PROFILE], DOCUMENT, FIELDS, english)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

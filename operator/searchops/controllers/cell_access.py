@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
@@ -22,13 +22,25 @@ if TYPE_CHECKING:
     from searchops.api.observed import CellRegistration
     from searchops.planning.key_rotation import RotationPlan
     from searchops.planning.tenant_facts import TenantSettings
-    from searchops.ports import CellAccessMetrics, CellDirectory, CellReader, KeyProbe, StateMaps
+    from searchops.ports import CellDirectory, CellReader, KeyProbe, StateMaps
     from searchops.runtime.cache import CachedObject
     from searchops.runtime.key import Key
 
 logger = logging.getLogger(__name__)
 
 SETTLED = (RotationPhase.IDLE,)
+
+
+class CellAccessMetrics(Protocol):
+    """Tells how far rotations are, and whether registers are there."""
+
+    def rotation(self, cell: str, phase: str, resigned: int, total: int) -> None:
+        """A cell's keys were looked at."""
+        ...
+
+    def register_lost(self, cell: str, *, lost: bool) -> None:
+        """A cell's collections were looked at."""
+        ...
 
 
 class CellAccess:

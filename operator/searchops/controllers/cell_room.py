@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import CellRegistration
     from searchops.api.v1alpha1 import SearchTenant
-    from searchops.ports import CellDirectory, CellRoomMetrics, EventRecorder, ObjectReader, RoomProbe, StateMaps
+    from searchops.ports import CellDirectory, EventRecorder, ObjectReader, RoomProbe, StateMaps
     from searchops.runtime.cache import ObjectCache
     from searchops.runtime.key import Key
 
@@ -42,6 +42,14 @@ logger = logging.getLogger(__name__)
 
 TURN_SECONDS = 10.0
 """Between two turns: as long a new hold may not be kept yet, and a proof may be late."""
+
+
+class CellRoomMetrics(Protocol):
+    """Tells which cells are held."""
+
+    def cell_full(self, cell: str, *, full: bool) -> None:
+        """A hold has begun, goes on or has ended."""
+        ...
 
 
 class CellRooms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from searchops.api.observed import CanaryResult, Trial
 from searchops.api.v1alpha1.search_tenant import TenantReason
@@ -20,10 +20,22 @@ if TYPE_CHECKING:
     from searchops.api.observed import CellRegistration, CollectionState
     from searchops.api.v1alpha1 import SearchTenant
     from searchops.planning.isolation_canary import Judgement
-    from searchops.ports import AccessSecrets, CanaryMetrics, CellDirectory, EventRecorder, TokenTrials
+    from searchops.ports import AccessSecrets, CellDirectory, EventRecorder, TokenTrials
     from searchops.runtime.cache import ObjectCache
 
 logger = logging.getLogger(__name__)
+
+
+class CanaryMetrics(Protocol):
+    """Counts what the canary proves."""
+
+    def isolation_broken(self) -> None:
+        """A token opened what it must not open."""
+        ...
+
+    def visited(self, outcome: Literal["held", "broken", "unknown"]) -> None:
+        """A visit has ended."""
+        ...
 
 
 class Slices(Protocol):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from searchops.api.observed import JobState, PoolRegistration, ServerState
     from searchops.api.v1alpha1 import EmbeddingModel, SearchTenant
+    from searchops.controllers.model_signals import SignalSource
     from searchops.controllers.reindex_rates import ReindexRates
     from searchops.planning.model_facts import JobFacts, ModelFacts, PoolFacts
     from searchops.ports import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
         EventRecorder,
         ModelJobs,
         ModelServers,
-        SignalSource,
         StateMaps,
     )
     from searchops.runtime.cache import ObjectCache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from searchops.api.meta import format_time
 from searchops.planning.signal_evidence import NOT_MEASURED, SignalFacts, counted, differences, weigh
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from searchops.api.live_signals import Window
+    from searchops.api.live_signals import Share, Window
     from searchops.api.v1alpha1 import EmbeddingModel
     from searchops.api.v1alpha1.embedding_model import Signal
     from searchops.planning.model_facts import TenantFact
     from searchops.planning.signal_evidence import Asked, Evidence
-    from searchops.ports import SignalSource
 
 EVERY = timedelta(minutes=1)
 WINDOWS_PER_TURN = 12
@@ -34,6 +33,18 @@ TURN_SECONDS = 10.0
 
 Tenants = tuple[str, ...]
 """Values of the label ``tenant``."""
+
+
+class SignalSource(Protocol):
+    """What the gateways count of tenants' searches."""
+
+    async def shares(self, window: Window, tenants: Sequence[str]) -> Mapping[str, Share]:
+        """The share of each of these tenants in a window; one that nothing is known of is absent.
+
+        Raises:
+            Transient: it is not known.
+        """
+        ...
 
 
 @dataclass(slots=True)

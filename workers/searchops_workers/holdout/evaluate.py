@@ -7,17 +7,13 @@ cannot be compared with anything.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from searchops.api.tasks import EXIT_OK, EXIT_RETRY, Arm, EvaluateResult, EvaluateTask
 from searchops.api.v1alpha1.search_tenant import LANGUAGES
-from searchops_workers.answers import answer
 from searchops_workers.digests import bytes_digest
-from searchops_workers.encoders.errors import EncoderError
-from searchops_workers.engines.stages import BuildError
 from searchops_workers.engines.storage import read_bytes, write_bytes
 from searchops_workers.holdout.decide import decide
 from searchops_workers.holdout.earlier import wear_before
@@ -35,6 +31,7 @@ from searchops_workers.holdout.recorded_runs import recorded_run, run_beside, ru
 from searchops_workers.holdout.report.markdown import markdown_report
 from searchops_workers.holdout.report.page import html_report
 from searchops_workers.holdout.runs import Ranking, Run
+from searchops_workers.holdout.trying import tried
 from searchops_workers.holdout.verdicts import Reason
 from searchops_workers.retrieval.commands import offline_binding
 
@@ -48,11 +45,8 @@ PRECEDENCE = ("Regressed", "Invalid", "Inconclusive", "Pass", "Better")
 
 def run_evaluate(task: EvaluateTask) -> int:
     """Evaluate and answer; a fault of the infrastructure leaves no answer, so it is tried again."""
-    try:
-        result = asyncio.run(_evaluate(task))
-        answer(result, task.result_uri)
-    except (EncoderError, OSError, BuildError) as error:
-        print(f"{type(error).__name__}: {error}; the evaluation is tried again", flush=True)
+    result = tried(_evaluate(task), task.result_uri, "the evaluation is tried")
+    if result is None:
         return EXIT_RETRY
     print(f"{result.outcome} {result.reason}: {result.message}", flush=True)
     return EXIT_OK

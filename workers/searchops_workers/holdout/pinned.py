@@ -6,7 +6,6 @@ analyser, document template, fields and profile. No margin is asked, so a set ca
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +13,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.tasks import EXIT_OK, EXIT_RETRY, PinnedResult, PinnedTask
 from searchops.api.v1alpha1.embedding_model import HoldoutReference
-from searchops_workers.answers import answer
 from searchops_workers.digests import bytes_digest
-from searchops_workers.encoders.errors import EncoderError
-from searchops_workers.engines.stages import BuildError
 from searchops_workers.holdout.evaluate import keep_evidence
 from searchops_workers.holdout.evidence import evidence_bytes, evidence_document
 from searchops_workers.holdout.hard_rules import check_hashes, check_pinned, check_results, check_vectors, strictest
@@ -25,6 +21,7 @@ from searchops_workers.holdout.inputs import Change, GateInput, Rules
 from searchops_workers.holdout.material import MaterialError, fetch_material
 from searchops_workers.holdout.measuring import Served, measure
 from searchops_workers.holdout.outcomes import compare
+from searchops_workers.holdout.trying import tried
 from searchops_workers.holdout.verdicts import GateResult, Outcome, Reason, State, Verdict
 
 if TYPE_CHECKING:
@@ -46,11 +43,8 @@ _OUTCOMES = {
 
 def run_pinned(task: PinnedTask) -> int:
     """Try the set and answer; a fault of the infrastructure leaves no answer, so it is tried again."""
-    try:
-        result = asyncio.run(_try(task))
-        answer(result, task.result_uri)
-    except (EncoderError, OSError, BuildError) as error:
-        print(f"{type(error).__name__}: {error}; the trial is made again", flush=True)
+    result = tried(_try(task), task.result_uri, "the trial is made")
+    if result is None:
         return EXIT_RETRY
     print(f"{result.outcome}: {result.message}", flush=True)
     return EXIT_OK

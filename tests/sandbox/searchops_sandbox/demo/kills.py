@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 0.1
 ANY: Final = "any"
 WAVES: Final = ("wave canary", "wave half", "wave all")
-#: Chapter → steps of the model that a moment is drawn from, and how many moments in ten.
+#: Chapter → steps of the model that a moment is drawn from, and how many moments.
 DRAWN: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
     "tenants": ((ANY,), 1),
     "r1": (("Gating", *WAVES), 2),
-    "r2": (("Building", "Gating", "wave canary", "wave half"), 1),
+    "r2": (("Building", "Gating", "wave canary", "wave half"), 2),
     "r3": (("Building", "Gating", *WAVES), 3),
     "r4": (("Building", "Gating"), 1),
     "reverted": ((ANY,), 1),
@@ -49,7 +49,7 @@ class Moment:
 
 
 def draw(seed: int) -> tuple[Moment, ...]:
-    """Ten moments, spread over every chapter, the step and the delay at random; in the order in which they come."""
+    """Eleven moments, spread over every chapter, the step and the delay at random; in the order in which they come."""
     rng = random.Random(seed)
     moments = []
     for chapter, (steps, count) in DRAWN.items():

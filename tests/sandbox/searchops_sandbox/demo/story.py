@@ -28,7 +28,7 @@ STEP_SECONDS = 600.0
 POLL_SECONDS = 0.5
 SHOWN_HITS = 3
 UNLOADED_SECONDS = 30.0
-KILLED_SECONDS = 60.0
+KILLED_SECONDS = 30.0
 """What a kill of the operator may add, until another one has its Lease."""
 CHAPTERS = ("", "tenants", "r1", "r2", "r3", "r4", "reverted", "again", "told")
 
