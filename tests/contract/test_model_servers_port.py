@@ -19,13 +19,11 @@ from searchops.adapters.triton import TritonServers
 from searchops.api.observed import PoolRegistration, ServerState
 from searchops.runtime.errors import Transient
 from searchops_sandbox.ports import free_port
+from searchops_sandbox.published_model import publish
 from searchops_sandbox.tiny_checkpoint import HIDDEN, write_tiny_checkpoint
 from searchops_sandbox.triton import TritonServer
-from searchops_workers.digests import directory_digest
 from searchops_workers.encoders.onnx_runtime import OnnxEncoder
-from searchops_workers.engines.build import BuildRequest, build
 from searchops_workers.engines.repository import model_names
-from searchops_workers.engines.storage import UriArtifacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,21 +49,8 @@ class Pool:
 async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pool]:
     folder = tmp_path_factory.mktemp("pool")
     checkpoint = write_tiny_checkpoint(folder / "checkpoint")
-    repository, artifact = folder / "repository", folder / "artifacts" / REVISION
-    request = BuildRequest(
-        revision=REVISION,
-        checkpoint=checkpoint,
-        expected_digest=directory_digest(checkpoint),
-        backend="Auto",
-        precision="Auto",
-        max_batch=8,
-        buckets=(16, 48),
-        accelerator="cpu",
-        work=folder,
-        repositories=(repository,),
-    )
-    artifacts = UriArtifacts(f"file://{artifact}", f"file://{folder}/engines")
-    await asyncio.to_thread(build, request, artifacts, lambda line: None)
+    repository = folder / "repository"
+    _, artifact = await publish(checkpoint, REVISION, folder, repository=repository)
     servers = (
         TritonServer("port-a", folder=folder, repository=repository),
         TritonServer("port-b", folder=folder, repository=repository),

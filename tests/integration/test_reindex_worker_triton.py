@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +14,12 @@ from searchops.adapters.triton import TritonServers
 from searchops.api.observed import ServerState
 from searchops.api.retrieval import point_id
 from searchops.api.tasks import EXIT_BAD_MODEL
+from searchops_sandbox.published_model import publish
 from searchops_sandbox.tiny_checkpoint import HIDDEN, write_tiny_checkpoint
 from searchops_sandbox.triton import TritonServer
-from searchops_workers.digests import directory_digest
 from searchops_workers.encoders.onnx_runtime import OnnxEncoder
 from searchops_workers.encoders.triton_client import TritonConnection
-from searchops_workers.engines.build import BuildRequest, build
 from searchops_workers.engines.repository import model_names
-from searchops_workers.engines.storage import UriArtifacts
 from searchops_workers.retrieval.documents import render
 
 if TYPE_CHECKING:
@@ -42,21 +39,7 @@ async def published(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
     """One server that serves a tiny model, and the model's artifact folder."""
     folder = tmp_path_factory.mktemp("published")
     checkpoint = write_tiny_checkpoint(folder / "checkpoint")
-    artifact = folder / "artifacts" / REVISION
-    request = BuildRequest(
-        revision=REVISION,
-        checkpoint=checkpoint,
-        expected_digest=directory_digest(checkpoint),
-        backend="Auto",
-        precision="Auto",
-        max_batch=8,
-        buckets=(16, 48),
-        accelerator="cpu",
-        work=folder,
-        repositories=(folder / "repository",),
-    )
-    artifacts = UriArtifacts(f"file://{artifact}", f"file://{folder}/engines")
-    await asyncio.to_thread(build, request, artifacts, lambda line: None)
+    _, artifact = await publish(checkpoint, REVISION, folder, repository=folder / "repository")
     server = TritonServer("reindex", folder=folder, repository=folder / "repository")
     await server.start()
     try:

@@ -16,18 +16,18 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from searchops_sandbox.published_model import publish
 from searchops_sandbox.triton import TritonServer
-from searchops_workers.digests import directory_digest
 from searchops_workers.encoders.errors import EncoderRefused, EncoderUnavailable, ModelNotLoaded
 from searchops_workers.encoders.onnx_runtime import OnnxEncoder
 from searchops_workers.encoders.triton import PooledEncoder, TritonTextEncoder, TritonTokenEncoder
 from searchops_workers.engines.anchors import generated_texts
-from searchops_workers.engines.build import BuildOutcome, BuildRequest, build
 from searchops_workers.engines.repository import model_names, staging_folder
-from searchops_workers.engines.storage import UriArtifacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from searchops_workers.engines.build import BuildOutcome
 
 pytestmark = [pytest.mark.triton, pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -68,22 +68,10 @@ class Served:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     folder = tmp_path_factory.mktemp("triton")
-    artifact = folder / "artifacts" / REVISION
-    request = BuildRequest(
-        revision=REVISION,
-        checkpoint=CHECKPOINT,
-        expected_digest=directory_digest(CHECKPOINT),
-        backend="Auto",
-        precision="Auto",
-        max_batch=MAX_BATCH,
-        buckets=(16, 32, 64, 256),
-        accelerator="cpu",
-        work=folder,
-        repositories=(folder / "pool" / "repository",),
-    )
-    artifacts = UriArtifacts(f"file://{artifact}", f"file://{folder}/engines")
-    outcome = await asyncio.to_thread(build, request, artifacts, lambda line: None)
     repository = folder / "pool" / "repository"
+    outcome, artifact = await publish(
+        CHECKPOINT, REVISION, folder, repository=repository, max_batch=MAX_BATCH, buckets=(16, 32, 64, 256)
+    )
     servers = tuple(TritonServer(name, folder=folder, repository=repository) for name in ("a", "b"))
     try:
         for server in servers:

@@ -16,14 +16,12 @@ import pytest
 import pytest_asyncio
 
 from scale.figures import Bench, Target
+from searchops_sandbox.published_model import publish
 from searchops_sandbox.triton import TritonServer
-from searchops_workers.digests import directory_digest
 from searchops_workers.encoders.settings import TOKENIZER_FILE
 from searchops_workers.encoders.tokenise import TextTokeniser
 from searchops_workers.encoders.triton import TritonTextEncoder, TritonTokenEncoder
-from searchops_workers.engines.build import BuildRequest, build
 from searchops_workers.engines.repository import model_names
-from searchops_workers.engines.storage import UriArtifacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -65,22 +63,9 @@ class Serving:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def serving(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     folder = tmp_path_factory.mktemp("serving")
-    artifact = folder / "artifacts" / REVISION
-    request = BuildRequest(
-        revision=REVISION,
-        checkpoint=CHECKPOINT,
-        expected_digest=directory_digest(CHECKPOINT),
-        backend="Auto",
-        precision="Auto",
-        max_batch=32,
-        buckets=BUCKETS,
-        accelerator="cpu",
-        work=folder,
-        repositories=(folder / "repository",),
-    )
-    artifacts = UriArtifacts(f"file://{artifact}", f"file://{folder}/engines")
-    await asyncio.to_thread(build, request, artifacts, lambda line: None)
-    server = TritonServer("bench", folder=folder, repository=folder / "repository")
+    repository = folder / "repository"
+    _, artifact = await publish(CHECKPOINT, REVISION, folder, repository=repository, max_batch=32, buckets=BUCKETS)
+    server = TritonServer("bench", folder=folder, repository=repository)
     try:
         await server.start()
         async with aiohttp.ClientSession() as session:
