@@ -187,6 +187,8 @@ def _shares(content: bytes, url: str) -> dict[str, Share]:
         document = json.loads(content)
         if document["status"] != "success" or document["data"]["resultType"] != "vector":
             raise ValueError("it holds no vector")
+        if document.get("warnings"):  # a store of several may leave a part out and say so here only
+            raise ValueError(f"it may be a part only: {str(document['warnings'])[:60]}")
         for row in document["data"]["result"]:
             labels, value = row["metric"], float(row["value"][1])
             if not math.isfinite(value):

@@ -178,6 +178,7 @@ def _kept(status: EmbeddingModelStatus) -> str:
         rejected=status.rejected,
         history=status.history,
         attempts=status.attempts,
+        promoted=status.promoted,
         reevaluation=status.reevaluation,
         next_number=status.next_number,
     )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from searchops.api.tasks import ANSWER, PinnedResult
 from searchops.planning.jobs import check_template, job_manifest
 from searchops.planning.pinned_trial import trial_result_uri
-from searchops.planning.tenant_facts import TrialFacts
+from searchops.planning.tenant_facts import StartTrial, TrialFacts
 from searchops.runtime.errors import Transient
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from searchops.api.v1alpha1 import SearchTenant
     from searchops.planning.jobs import JobOrder
-    from searchops.planning.tenant_facts import TenantFacts
+    from searchops.planning.tenant_facts import StopTrial, TenantFacts
     from searchops.ports import Artifacts, CellDirectory, Jobs
     from searchops.runtime.cache import CachedObject, ObjectCache
 
@@ -65,6 +65,7 @@ class PinnedTrials:
         self._tenants = tenants
         self._clock = clock
         self._started: dict[str, datetime] = {}
+        self._stopped: set[str] = set()
         tenants.add_index(RUNNING_INDEX, _running_job)
 
     async def added(self, tenant: SearchTenant, facts: TenantFacts) -> TenantFacts:
@@ -95,20 +96,38 @@ class PinnedTrials:
             trial = replace(trial, job=state, answer=answer, unread=unread)
         return replace(facts, trial=trial)
 
+    async def apply(self, action: StartTrial | StopTrial) -> None:
+        """Do what a plan asks for."""
+        if isinstance(action, StartTrial):
+            await self.start(action.order, action.template)
+        else:
+            await self.stop(action.name)
+
     async def start(self, order: JobOrder, template: str) -> None:
         """Make the Job once; a template that is gone by now is told by the next pass."""
         found = self._jobs.pod_template(template)
         if found is None:
             raise Transient(f"PodTemplate {template} is gone; what a trial needs is read again")
+        running = len(self._others(order.name))  # others may have started since the facts were gathered
+        if running >= self._settings.most:
+            raise Transient(f"{running} trials of pinned queries run, {self._settings.most} may at one time")
         self._started[order.name] = self._clock()
+        self._stopped.discard(order.name)
         await self._jobs.create(job_manifest(order, found), None)
+
+    async def stop(self, name: str) -> None:
+        """Delete the Job of a trial that nobody waits for; one that is gone is success."""
+        await self._jobs.delete(name)
+        self._started.pop(name, None)
+        self._stopped.add(name)
 
     def _others(self, own: str | None) -> set[str]:
         """Jobs that try other tenants' queries; one that was started counts before its status shows it."""
         shown = {str(name) for name in self._tenants.index_values(RUNNING_INDEX)}
         fresh = self._clock() - _SEEN_WITHIN
         self._started = {name: at for name, at in self._started.items() if name not in shown and at > fresh}
-        return (shown | self._started.keys()) - {own}
+        self._stopped &= shown
+        return (shown | self._started.keys()) - self._stopped - {own}
 
     async def _answer(self, job: str) -> tuple[PinnedResult | None, str]:
         """The result object first, then a termination message; and why it is unknown whether there is one."""

@@ -57,6 +57,7 @@ NOT_DDL = (
     act.CreateReindexJob,
     act.DeleteReindexJob,
     act.StartTrial,
+    act.StopTrial,
 )
 OF_REGISTER = (act.PrepareRegister, act.GrantTokens, act.RevokeTokens)
 
@@ -291,9 +292,9 @@ class TenantController:
                     await self._ports.reindex_jobs.create(owner.namespace, _reindex_body(tenant, action))
                 case act.DeleteReindexJob(name=name):
                     await self._ports.reindex_jobs.delete(owner.namespace, name, known_uid=owner.uid)
-                case act.StartTrial(order=order, template=template):
+                case act.StartTrial() | act.StopTrial():
                     if self._pinned is not None:
-                        await self._pinned.start(order, template)
+                        await self._pinned.apply(action)
                 case _:
                     if not isinstance(action, OF_REGISTER):
                         reads.wrote_cell()

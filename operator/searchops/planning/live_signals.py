@@ -100,6 +100,8 @@ def _state(signal: Signal, found: Evidence | None, *, configured: bool) -> tuple
         return "Unknown", found.unread
     if bounds is None:
         return "Unknown", f"{found.tenants} tenants are measured, wanted at least {MIN_TENANTS}"
+    if bounds.upper <= margin and found.pending and signal.on_unknown == "Hold":
+        return "Unknown", f"{found.tenants} tenants are within the margin, {found.pending} are not measured yet"
     if bounds.upper <= margin:
         return "Healthy", f"the mean added share is at most {bounds.upper:+.4f}, margin {signal.margin}"
     return "Unknown", f"the margin {signal.margin} lies within the interval; more tenants make it narrower"

@@ -19,7 +19,7 @@ from searchops.planning.conditions import Finding, no, unknown
 from searchops.planning.jobs import JobOrder
 from searchops.planning.names import job_name, revision_number
 from searchops.planning.schema import dense_binding
-from searchops.planning.tenant_facts import EmitEvent, StartTrial
+from searchops.planning.tenant_facts import EmitEvent, StartTrial, StopTrial
 
 if TYPE_CHECKING:
     from searchops.api.meta import ArtifactReference
@@ -107,6 +107,19 @@ def recorded(tenant: SearchTenant) -> PinnedStatus | None:
     last = tenant.status.pinned
     declared = tenant.spec.gate is not None and tenant.spec.gate.pinned is not None
     return last if declared and last is not None and last.outcome != "Running" else None
+
+
+def dropped_trial(tenant: SearchTenant, status: PinnedStatus | None) -> tuple[StopTrial, ...]:
+    """What ends the Job that was waited for, where the status that follows waits for none or another one.
+
+    Args:
+        tenant: with the status of before.
+        status: of its pinned queries after this pass.
+    """
+    last = tenant.status.pinned
+    if last is None or last.outcome != "Running" or last.job is None:
+        return ()
+    return () if status is not None and status.job == last.job else (StopTrial(last.job),)
 
 
 def bound_revision(context: BindingContext) -> RevisionStatus | None:

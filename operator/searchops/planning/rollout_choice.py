@@ -118,6 +118,7 @@ def restore(status: EmbeddingModelStatus, stored: EmbeddingModelStatus) -> Embed
             "rejected": stored.rejected,
             "history": stored.history,
             "attempts": stored.attempts,
+            "promoted": stored.promoted,
             "reevaluation": stored.reevaluation,
             "next_number": stored.next_number,
         }
@@ -125,13 +126,16 @@ def restore(status: EmbeddingModelStatus, stored: EmbeddingModelStatus) -> Embed
 
 
 def choose(model: EmbeddingModel, facts: ModelFacts, status: EmbeddingModelStatus, now: datetime) -> Choice | None:
-    """The candidate that the spec asks for; None where nothing changes."""
-    if is_paused(model):
-        return None
+    """The candidate that the spec asks for; None where nothing changes.
+
+    A pause holds back what the operator would do by itself, and not the way back that a person asks for.
+    """
     active, candidate = status.active, status.candidate
     if active is not None and model.metadata.annotations.get(ROLLBACK_ANNOTATION) == active.revision:
         asked = Refused("RolledBack", f"taken back after promotion by the annotation {ROLLBACK_ANNOTATION}")
         return roll_back(model, facts, status, asked, now)
+    if is_paused(model):
+        return None
     desired = desired_of(model)
     if is_active(status, desired) or is_rejected(status.rejected, desired):
         return _supersede(facts, status, candidate, now) if candidate is not None else None
@@ -159,7 +163,7 @@ def _new_candidate(
 ) -> Choice:
     jobs = _dropped_jobs(facts)
     before = without_candidate(status, now)
-    warm = _warm(before.retiring, desired, now)
+    warm = _warm(before, desired, now)
     if warm is not None:
         remaining = tuple(item for item in before.retiring if item.revision != warm.revision)
         chosen = warm.model_copy(update={"space_change": _space_change(before, warm)})
@@ -215,10 +219,13 @@ def _with_warm(
     return (*retiring, candidate)[-MAX_RETIRING:]
 
 
-def _warm(retiring: Sequence[RevisionStatus], desired: Desired, now: datetime) -> RevisionStatus | None:
-    for revision in retiring:
+def _warm(status: EmbeddingModelStatus, desired: Desired, now: datetime) -> RevisionStatus | None:
+    """A revision that tenants had and may have again as it is; one that was taken back has to be gated like a new."""
+    taken_back = {entry.revision for entry in status.rejected}
+    for revision in status.retiring:
         inside = revision.retire_after is not None and parse_time(revision.retire_after) > now
-        if inside and (revision.digest, revision.profile_digest) == (desired.digest, desired.profile):
+        same = (revision.digest, revision.profile_digest) == (desired.digest, desired.profile)
+        if inside and same and revision.revision not in taken_back:
             return revision
     return None
 
@@ -326,6 +333,7 @@ def roll_back(
             "rejected": (*before.rejected, entry)[-MAX_REJECTED:],
             "history": (*before.history, history)[-MAX_HISTORY:],
             "phase": "RolledBack",
+            "promoted": tuple(item for item in before.promoted if item.revision != active.revision),
         }
     )
     back = target.revision if target is not None else "the lexical legs"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BUILD_DEADLINE = timedelta(hours=4)
 GATE_DEADLINE = timedelta(hours=4)
 WEAR_WINDOW = timedelta(days=30)
+MOST_ANCHORED = 5
 AGAINST_ITSELF = "Itself"
 AGAINST_LEXICAL = "Lexical"
 
@@ -185,6 +186,18 @@ def reevaluation_order(
     return _evaluation(model, facts, status, Sides(change, incumbent, served_arm(active), servers), name, now)
 
 
+def _anchored(status: EmbeddingModelStatus) -> tuple[str, ...]:
+    """Evidence of the last promoted revisions, the newest first, long after they are retired; none was taken back.
+
+    A status that was written before promotions were kept knows those that are still warm.
+    """
+    taken_back = {entry.revision for entry in status.rejected}
+    warm = (item for item in (status.active, *reversed(status.retiring)) if item is not None)
+    kept = [item.evidence for item in reversed(status.promoted)]
+    kept += [item.evidence for item in warm if item.evidence is not None and item.revision not in taken_back]
+    return tuple(dict.fromkeys(kept))[:MOST_ANCHORED]
+
+
 def _evaluation(
     model: EmbeddingModel,
     facts: ModelFacts,
@@ -194,11 +207,6 @@ def _evaluation(
     now: datetime,
 ) -> JobOrder:
     assert facts.profile is not None, "checked by the caller"  # noqa: S101 - caller's invariant
-    anchored = [
-        item.evidence
-        for item in (status.active, *reversed(status.retiring))
-        if item is not None and item.evidence is not None
-    ]
     task = EvaluateTask(
         model=model.metadata.name,
         change=sides.change,
@@ -210,7 +218,7 @@ def _evaluation(
         profile=facts.profile,
         earlier=sides.earlier,
         recent_since=format_time(now - WEAR_WINDOW),
-        anchored=tuple(anchored[:5]),
+        anchored=_anchored(status),
         embeddings=f"{facts.artifacts}/embeddings",
         evidence_uri=evidence_uri(facts, name),
         result_uri=result_uri(facts, name),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from searchops.api.meta import format_time, parse_duration, parse_time
 from searchops.api.v1alpha1.embedding_model import ModelReason
-from searchops.api.v1alpha1.embedding_model_status import HistoryEntry, WaveStatus
+from searchops.api.v1alpha1.embedding_model_status import HistoryEntry, PromotedStatus, WaveStatus
 from searchops.planning.conditions import Finding, no, yes
 from searchops.planning.live_signals import SIGNAL_POLL_SECONDS, awaited_signals, degraded_signal
 from searchops.planning.model_facts import EmitEvent, WriteState
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from searchops.planning.servers import PoolSync
 
 MAX_HISTORY = 30
+MAX_PROMOTED = 5
+"""Revisions whose Good queries gate A′ holds a candidate to."""
 WAVE_POLL_SECONDS = 15.0
 ILL_AFTER = timedelta(minutes=1)
 
@@ -79,20 +81,27 @@ def ill_target(status: EmbeddingModelStatus, serving: PoolSync | None, now: date
     A server that was lost a moment ago is waited for first: every change of a halt wakes every tenant of the model.
     """
     active = status.active
-    if active is None or serving is None:
+    seen = _ill(active.revision, serving, now) if active is not None else None
+    if active is None or seen is None:
         return None
-    lasting = [
-        trouble
-        for trouble in serving.troubles
-        if trouble.revision == active.revision and parse_time(trouble.since) + ILL_AFTER <= now
-    ]
-    if serving.total and not lasting:
-        return None
-    seen = "; ".join(told(trouble) for trouble in lasting) or "the pool has no server"
     return (
         f"{active.revision}, which tenants would go back to, is not served everywhere, so no further tenant leaves it: "
         f"{seen}"
     )
+
+
+def _ill(revision: str, serving: PoolSync | None, now: datetime) -> str | None:
+    """What lastingly keeps a revision from being served everywhere; a pool that nothing is known of serves nothing."""
+    if serving is None:
+        return "the pool is not registered"
+    lasting = [
+        trouble
+        for trouble in serving.troubles
+        if trouble.revision == revision and parse_time(trouble.since) + ILL_AFTER <= now
+    ]
+    if serving.total and not lasting:
+        return None
+    return "; ".join(told(trouble) for trouble in lasting) or "the pool has no server"
 
 
 def watch_wave(
@@ -114,7 +123,14 @@ def watch_wave(
     broken = _breaker(model, _expected(facts, wave), candidate.revision) is not None
     worse = degraded_signal(model, status) is not None
     ill = ill_target(status, serving, now) is not None
-    why = {"Paused": paused, "BreakerOpen": broken, "SignalDegraded": worse, "RollbackTargetIll": ill}
+    unserved = _ill(candidate.revision, serving, now) is not None
+    why = {
+        "Paused": paused,
+        "BreakerOpen": broken,
+        "SignalDegraded": worse,
+        "RollbackTargetIll": ill,
+        "CandidateIll": unserved,
+    }
     halted = next((name for name, holds in why.items() if holds), None)
     return status.model_copy(update={"wave": wave.model_copy(update={"halted": halted})})
 
@@ -213,6 +229,8 @@ def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: Rev
         retiring.append(status.active.model_copy(update={"retire_after": format_time(now + window)}))
     update = {"promoted_at": format_time(now), "retire_after": None, "evidence": _evidence(status, candidate)}
     promoted = candidate.model_copy(update={**update, "attempt": 1})
+    others = tuple(item for item in status.promoted if item.revision != candidate.revision)
+    mine = (PromotedStatus(revision=promoted.revision, evidence=promoted.evidence),) if promoted.evidence else ()
     entry = HistoryEntry(revision=candidate.revision, event="Promoted", at=format_time(now))
     updated = status.model_copy(
         update={
@@ -222,6 +240,7 @@ def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: Rev
             "retiring": tuple(retiring)[-10:],
             "history": (*status.history, entry)[-MAX_HISTORY:],
             "phase": "Promoted",
+            "promoted": (*others, *mine)[-MAX_PROMOTED:],
         }
     )
     message = f"{candidate.revision} is active"

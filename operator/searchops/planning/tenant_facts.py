@@ -295,6 +295,13 @@ class StartTrial:
 
 
 @dataclass(frozen=True, slots=True)
+class StopTrial:
+    """Delete the Job of a trial that nobody waits for any more: it would keep a turn that others wait for."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class EmitEvent:
     """Tell a transition."""
 
@@ -323,6 +330,7 @@ TenantAction = (
     | CreateReindexJob
     | DeleteReindexJob
     | StartTrial
+    | StopTrial
     | EmitEvent
 )
 

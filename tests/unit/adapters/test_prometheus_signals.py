@@ -112,6 +112,7 @@ async def test_other_tenants_of_the_answer_are_left_out_and_half_an_answer_is_no
         (saying({"status": "error"}), "it holds no vector"),
         (saying({"status": "success", "data": {"resultType": "matrix", "result": []}}), "it holds no vector"),
         (saying({"status": "success", "data": None}), "cannot be used"),
+        (saying({**vector(), "warnings": ["store 2 is down"]}), "it may be a part only: ['store 2 is down']"),
         (saying(vector(({"tenant": "m.acme"}, "1"))), "cannot be used (KeyError"),
         (saying(vector(({"part": "of"}, "1"))), "cannot be used (KeyError"),
         (saying(vector(({"tenant": "m.acme", "part": "whole"}, "1"))), "cannot be used (KeyError"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from unit.controllers.tenant_lives import bound, complete
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
-R1, R2 = revision(1), revision(2)
+R1, R2, R3 = revision(1), revision(2), revision(3)
 URI = "s3://holdouts/shop/pinned/1.0.0"
 _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 GATE = {"pinned": {"uri": URI, "digest": DIGEST}}
@@ -44,6 +45,7 @@ class Workers:
             "template": {"spec": {"containers": [{"name": "worker"}]}},
         }
         self.made: dict[str, PinnedTask] = {}
+        self.deleted: list[str] = []
 
     def pod_template(self, name: str) -> Mapping[str, Any] | None:
         return self.template if name == "gpu" else None
@@ -62,7 +64,8 @@ class Workers:
         return JobState(name, f"uid-{name}", failure="out of memory" if self.fails else "")
 
     async def delete(self, name: str) -> None:
-        raise AssertionError(f"nobody deletes {name}")
+        self.deleted.append(name)
+        self.made.pop(name, None)
 
     async def answers(self, name: str) -> tuple[str, ...]:
         return ()
@@ -227,6 +230,39 @@ async def test_no_more_trials_run_than_may() -> None:
     assert len(workers.made) == 2, "one that no tenant's status shows is not counted for ever"
 
 
+async def test_a_trial_that_nobody_waits_for_gives_up_its_turn() -> None:
+    workers = Workers()
+    workers.outcome = ""
+    world = await declared(workers, most=1)
+    world.set_model(R1, R2)
+    await world.step()
+    (first,) = workers.made
+    world.set_model(R1, R3)
+    await world.step()
+    (second,) = workers.made
+    assert (workers.deleted, second != first) == ([first], True)
+    assert workers.made[second].candidate.revision == R3["revision"]
+    assert (pinned(world)["job"], pinned(world)["outcome"]) == (second, "Running")
+    world.set_model(R1)
+    await world.step()
+    assert (workers.deleted, workers.made, bound(world)) == ([first, second], {}, R1["revision"])
+    assert world.pinned is not None
+    await world.pinned.start(order("pinned-other"), "gpu")
+    await world.settle()
+    assert workers.deleted == [first, second], "and is ended once"
+
+
+async def test_passes_that_run_at_once_start_no_more_trials_than_may() -> None:
+    workers = Workers()
+    world = await declared(workers, most=2)
+    assert world.pinned is not None
+    asked = [world.pinned.start(order(f"pinned-{number}"), "gpu") for number in range(5)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert list(workers.made) == ["pinned-0", "pinned-1"]
+    assert [type(answer) for answer in answers[2:]] == [Transient] * 3
+    await world.pinned.start(order("pinned-1"), "gpu")  # the same again is no further one
+
+
 async def test_a_template_that_goes_meanwhile_is_read_again() -> None:
     workers = Workers()
     world = await declared(workers)
@@ -249,6 +285,9 @@ class FaultyWorkers(Workers):
     async def create(self, manifest: Mapping[str, Any], secret: Mapping[str, str] | None) -> None:
         made = Workers.create(self, manifest, secret)
         await self._called("jobs.create", made)
+
+    async def delete(self, name: str) -> None:
+        await self._called("jobs.delete", super().delete(name))
 
     async def get(self, name: str) -> JobState | None:
         found: JobState | None = await self._called("jobs.get", super().get(name))
@@ -277,17 +316,21 @@ async def tried(faults: Faults, outcome: str) -> tuple[TenantWorld, Workers]:
     for _ in range(3):
         await world.step()
         world.now += timedelta(seconds=20)
+    world.set_model(R1, R3)
+    for _ in range(2):
+        await world.step()
+        world.now += timedelta(seconds=20)
     workers.outcome = outcome
     await world.settle()
     return world, workers
 
 
-@pytest.mark.parametrize(("outcome", "wanted"), [("Pass", R2["revision"]), ("Regressed", R1["revision"])])
+@pytest.mark.parametrize(("outcome", "wanted"), [("Pass", R3["revision"]), ("Regressed", R1["revision"])])
 async def test_every_call_of_a_trial_may_fail_once_before_or_after_taking_effect(outcome: str, wanted: str) -> None:
     undisturbed = Faults()
     await tried(undisturbed, outcome)
     calls = list(undisturbed.calls)
-    assert {"jobs.create", "jobs.get", "store.read"} <= set(calls)
+    assert {"jobs.create", "jobs.get", "jobs.delete", "store.read"} <= set(calls)
     for index, name in enumerate(calls):
         for after in (False, True):
             faults = Faults(index, after=after)

@@ -20,6 +20,7 @@ from searchops.planning.tenant_facts import (
     EmitEvent,
     PatchCollection,
     StartTrial,
+    StopTrial,
     TenantFacts,
     TenantPlan,
     TrialFacts,
@@ -278,10 +279,10 @@ def test_a_tenant_that_is_held_back_still_gets_what_else_it_asks_for() -> None:
     assert found.status is None or found.status.plan is None or found.status.plan.revision == R1
 
 
-def test_a_trial_that_nobody_waits_for_any_more_is_not_counted_as_running() -> None:
+def test_a_trial_that_nobody_waits_for_any_more_is_ended_and_not_counted_as_running() -> None:
     back = facts(model=case.make_model(case.revision(1)))
     found = plan(tenant(status()), back)
-    assert found == TenantPlan((), case.expected_status(case.dense(1)), None)
+    assert found == TenantPlan((StopTrial(status().job or ""),), case.expected_status(case.dense(1)), None)
     kept = plan(tenant(status("Regressed")), back)
     assert kept.status is not None
     assert kept.status.pinned == status("Regressed"), "what came of it stays to be read"

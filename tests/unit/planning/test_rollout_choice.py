@@ -96,6 +96,26 @@ def test_going_back_to_a_warm_revision_skips_build_and_gate() -> None:
     assert case.condition(plan, "GatePassed") == ("True", "SkippedStillWarm")
 
 
+@pytest.mark.parametrize("asked", ["another gate", "another try"])
+def test_what_was_taken_back_is_gated_again_however_warm_it_is(asked: str) -> None:
+    warm = case.promoted("b", 2, retire_after=case.at(hours=40), evidence="s3://e/2")
+    status = EmbeddingModelStatus(
+        active=case.promoted("a", 1), retiring=(warm,), rejected=(case.refused("b", 2),), next_number=3
+    )
+    model = case.make_model("b", status)
+    assert case.status_of(plan_model(model, case.facts_of(model), case.NOW)).candidate is None
+    changed: dict[str, Any] = (
+        {"gate": {"holdouts": [case.HOLDOUT], "reevaluateEvery": "24h", "margins": {"modelLoss": "0.04"}}}
+        if asked == "another gate"
+        else {"rollout": {"retryToken": "again"}}
+    )
+    model = case.make_model("b", status, **changed)
+    plan = plan_model(model, case.facts_of(model), case.NOW)
+    assert case.told(plan.actions) == ["WriteState", "event CandidateChosen"]
+    found = case.status_of(plan)
+    assert (found.candidate, found.retiring) == (case.chosen("b", 3), (warm,)), "under another name, so gated like new"
+
+
 def test_a_warm_candidate_that_is_dropped_stays_warm() -> None:
     warm = case.promoted("a", 1, retire_after=case.at(hours=40))
     status = EmbeddingModelStatus(active=case.promoted("b", 2), candidate=warm, next_number=3)
@@ -209,6 +229,18 @@ def test_a_paused_model_without_a_candidate_says_so() -> None:
     plan = case.steady(model, case.facts_of(model))
     assert (plan.actions, case.status_of(plan).phase) == ((), "Paused")
     assert case.condition(plan, "Ready") == ("False", "Paused")
+
+
+def test_a_pause_does_not_hold_back_the_way_back_that_a_person_asks_for() -> None:
+    warm = case.promoted("a", 1, promoted_at=case.at(days=-3), retire_after=case.at(hours=40))
+    active = case.promoted("b", 2)
+    status = EmbeddingModelStatus(active=active, retiring=(warm,), next_number=3)
+    model = case.make_model(
+        "b", status, paused=True, metadata={"annotations": {"searchops.dev/rollback": active.revision}}
+    )
+    plan = plan_model(model, case.facts_of(model), case.NOW)
+    assert case.told(plan.actions) == ["WriteState", "event RolledBack"]
+    assert case.status_of(plan).active == case.promoted("a", 1, promoted_at=case.at(days=-3))
 
 
 def test_attempts_are_kept_once_for_each_digest_and_within_a_bound() -> None:

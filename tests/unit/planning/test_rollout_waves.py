@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from searchops.api.meta import LabelSelector
+from searchops.api.tasks import EvaluateTask
 from searchops.api.v1alpha1.embedding_model_status import (
     AttemptStatus,
+    EmbeddingModelStatus,
     EvidenceReference,
     FleetStatus,
     HistoryEntry,
+    PromotedStatus,
     ServersStatus,
     ServerTrouble,
 )
@@ -257,3 +260,77 @@ def test_nobody_leaves_a_revision_that_there_is_no_way_back_to(
     again = case.status_of(plan_model(case.after(model, plan), well, case.NOW)).wave
     assert again is not None
     assert again.halted is None
+
+
+def test_nobody_leaves_a_revision_while_nothing_is_known_of_its_servers() -> None:
+    model = case.model_of(case.passed(wave=case.wave(0, "0")))
+    facts = case.facts_of(model, gate=None, tenants=(case.canary("one"),), serving=None, canary=None)
+    plan = plan_model(model, facts, case.NOW)
+    wave = case.status_of(plan).wave
+    assert case.condition(plan, "Progressing") == ("False", "PoolNotFound")
+    assert wave is not None
+    assert wave.halted == "RollbackTargetIll"
+
+
+@pytest.mark.parametrize(("since", "halted"), [(case.at(seconds=-59), None), (case.at(seconds=-60), "CandidateIll")])
+def test_nobody_moves_to_a_candidate_that_is_no_longer_served_everywhere(since: str, halted: str | None) -> None:
+    model = case.model_of(case.passed(wave=case.wave(0, "0")))
+    trouble = ServerTrouble(
+        server="s2", revision=case.NAME, reason="NotLoaded", message="s2 does not serve it", since=since, attempts=1
+    )
+    servers = ServersStatus(total=3, in_sync=2, failing=(trouble,))
+    model = model.model_copy(update={"status": model.status.model_copy(update={"servers": servers})})
+    both = (case.promoted().revision, case.NAME)
+    pool = case.pool("default", case.server("s1", *both), case.server("s2", case.promoted().revision))
+    facts = case.facts_of(model, gate=None, tenants=(case.canary("one"),), serving=pool)
+    plan = plan_model(model, facts, case.NOW)
+    wave = case.status_of(plan).wave
+    assert wave is not None
+    assert wave.halted == halted
+    well = case.facts_of(model, gate=None, tenants=(case.canary("one"),))
+    again = case.status_of(plan_model(case.after(model, plan), well, case.NOW)).wave
+    assert again is not None
+    assert again.halted is None
+
+
+def test_gate_a_prime_remembers_the_last_five_promotions_long_after_their_windows() -> None:
+    status = EmbeddingModelStatus(next_number=1)
+    for number in range(1, 8):
+        digest = "bc"[number % 2]
+        candidate = case.built(digest, number, evidence=f"s3://e/{number}")
+        last = case.wave(2, "1", soak_until=case.at())
+        before = status.model_copy(
+            update={
+                "candidate": candidate,
+                "wave": last,
+                "verdict": case.PASS.model_copy(update={"revision": candidate.revision, "evidence": None}),
+                "retiring": (),  # every window is over
+            }
+        )
+        model = case.make_model(digest, before, rollout={"waves": case.THREE})
+        plan = plan_model(model, case.facts_of(model, gate=None, tenants=()), case.NOW)
+        status = case.status_of(plan)
+        assert status.active is not None
+        assert (status.active.revision, status.phase) == (candidate.revision, "Promoted")
+    assert [item.evidence for item in status.promoted] == [f"s3://e/{number}" for number in range(3, 8)]
+    gated = status.model_copy(update={"candidate": case.built("a", 8), "verdict": None})
+    model = case.make_model("a", gated)
+    task = case.order_of(plan_model(model, case.facts_of(model), case.NOW)).task
+    assert isinstance(task, EvaluateTask)
+    assert task.anchored == tuple(f"s3://e/{number}" for number in range(7, 2, -1))
+
+
+def test_what_is_taken_back_is_no_anchor() -> None:
+    warm = case.promoted("a", 1, promoted_at=case.at(days=-3), retire_after=case.at(hours=40), evidence="s3://e/1")
+    active = case.promoted("b", 2, evidence="s3://e/2")
+    kept = tuple(PromotedStatus(revision=item.revision, evidence=item.evidence or "") for item in (warm, active))
+    status = EmbeddingModelStatus(active=active, retiring=(warm,), promoted=kept, next_number=3)
+    asked = {"annotations": {"searchops.dev/rollback": active.revision}}
+    model = case.model_of(status, metadata=asked)
+    back = case.status_of(plan_model(model, case.facts_of(model), case.NOW))
+    assert back.promoted == kept[:1]
+    gated = back.model_copy(update={"candidate": case.built("c", 3), "next_number": 4})
+    model = case.make_model("c", gated)
+    task = case.order_of(plan_model(model, case.facts_of(model), case.NOW)).task
+    assert isinstance(task, EvaluateTask)
+    assert task.anchored == ("s3://e/1",)

@@ -23,6 +23,7 @@ from searchops.planning.tenant_facts import (
     RemoveFinalizer,
     RevokeTokens,
     StartTrial,
+    StopTrial,
     TenantAction,
     WriteAccessSecret,
 )
@@ -118,7 +119,7 @@ def test_the_random_worlds_bring_forth_every_action_that_a_plan_has() -> None:
             now += timedelta(seconds=31)
 
     plans()
-    elsewhere = {AddFinalizer, PrepareRegister, GrantTokens, RevokeTokens, DeleteReindexJob, StartTrial}
+    elsewhere = {AddFinalizer, PrepareRegister, GrantTokens, RevokeTokens, DeleteReindexJob, StartTrial, StopTrial}
     wanted = {kind.__name__ for kind in get_args(TenantAction) if kind not in elsewhere}
     assert {name for name in wanted if not seen[name]} == set()
 

@@ -26,6 +26,7 @@ from searchops_workers.holdout.verdicts import GateResult, Outcome, Reason, Stat
 
 if TYPE_CHECKING:
     from searchops.api.retrieval import Binding
+    from searchops_workers.holdout.format import Holdout
     from searchops_workers.holdout.outcomes import QueryOutcome
 
 MOST_BYTES = 64 * 2**20
@@ -59,6 +60,7 @@ async def _try(task: PinnedTask) -> PinnedResult:
             if len(material.holdout.gated) > MOST_QUERIES:
                 seen = len(material.holdout.gated)
                 raise MaterialError(f"{task.field}: seen {seen} queries; wanted at most {MOST_QUERIES}")
+            _refuse_empty(task.field, material.holdout)
         except MaterialError as error:
             return PinnedResult(revision=_name(task.candidate), outcome="Invalid", message=str(error)[:1024])
         candidate = await measure(_served(task, task.candidate), material, work / "candidate")
@@ -74,6 +76,24 @@ async def _try(task: PinnedTask) -> PinnedResult:
         hashes=material.hashes,
     )
     return _answer(task, question)
+
+
+def _refuse_empty(field: str, holdout: Holdout) -> None:
+    """A query that no product answers can never be lost: a set of such queries would pass whatever comes.
+
+    Raises:
+        MaterialError: nothing is asked, or a query has no right product.
+    """
+    gated = holdout.gated
+    if not gated:
+        raise MaterialError(f"{field}: seen no query but of split dev; wanted at least one of another split")
+    idle = [query.id for query in gated if not holdout.right_products(query.id)]
+    if idle:
+        named = ", ".join(idle[:NAMED]) + (", …" if len(idle) > NAMED else "")
+        raise MaterialError(
+            f"{field}: seen {len(idle)} of {len(gated)} queries without a right product ({named}); wanted one product "
+            "for each that is graded as manifest.good asks; grade one, or leave the query out"
+        )
 
 
 def decide_pinned(question: GateInput) -> Verdict:

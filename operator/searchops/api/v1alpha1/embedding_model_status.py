@@ -152,7 +152,7 @@ class WaveStatus(ApiModel):
     soak_until: Timestamp | None = None
     fraction: Fraction
     selectors: Annotated[tuple[LabelSelector, ...], Field(max_length=16)] = ()
-    halted: Literal["BreakerOpen", "Paused", "RollbackTargetIll", "SignalDegraded"] | None = None
+    halted: Literal["BreakerOpen", "CandidateIll", "Paused", "RollbackTargetIll", "SignalDegraded"] | None = None
 
 
 class SignalStatus(ApiModel):
@@ -312,6 +312,18 @@ class RolloutPlanStatus(ApiModel):
     extra_megabytes: Annotated[int, Field(ge=0)]
 
 
+class PromotedStatus(ApiModel):
+    """A revision that was promoted and not taken back: gate A′ holds later candidates to what was Good under it.
+
+    Attributes:
+        revision: that was promoted.
+        evidence: URI of the evidence document of its first holdout.
+    """
+
+    revision: ShortText
+    evidence: Annotated[str, Field(max_length=1024)]
+
+
 class HistoryEntry(ApiModel):
     """One finished step of the model's life."""
 
@@ -346,4 +358,5 @@ class EmbeddingModelStatus(ApiModel):
     rejected: Annotated[tuple[RejectedStatus, ...], Field(max_length=20)] = ()
     history: Annotated[tuple[HistoryEntry, ...], Field(max_length=30)] = ()
     attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=50)] = ()
+    promoted: Annotated[tuple[PromotedStatus, ...], Field(max_length=5)] = ()
     conditions: Conditions = ()

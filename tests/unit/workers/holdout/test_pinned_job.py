@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ from searchops_workers.holdout import pinned
 from searchops_workers.holdout.format import write_holdout
 from searchops_workers.holdout.inputs import VectorReport
 from searchops_workers.holdout.pinned import decide_pinned, run_pinned
-from searchops_workers.holdout.records import CatalogueRef
+from searchops_workers.holdout.records import CatalogueRef, Split
 from searchops_workers.holdout.verdicts import Outcome, Reason
 from unit.workers.holdout.gate_samples import CREATED, GAINS, judgment, make_world, query
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from searchops_workers.holdout.records import QueryRow
     from unit.workers.holdout.gate_samples import World
 
 PRODUCTS = (
@@ -45,7 +47,7 @@ class Trial:
     def __init__(self, folder: Path, catalogue: str = "../catalogue.jsonl") -> None:
         self.folder = folder
         self.prefix = f"file://{folder}/holdouts/shop/"
-        content = b"".join(json.dumps(product).encode() + b"\n" for product in PRODUCTS)
+        self.content = content = b"".join(json.dumps(product).encode() + b"\n" for product in PRODUCTS)
         for place in (folder / "holdouts" / "shop", folder / "holdouts" / "rival"):
             place.mkdir(parents=True)
             (place / "catalogue.jsonl").write_bytes(content)
@@ -164,3 +166,30 @@ def test_missing_labels_leave_it_inconclusive_and_broken_vectors_are_regressed(w
     verdict = decide_pinned(replace(world.ask(world.perfect), vectors=broken))
     assert (verdict.outcome, verdict.reason) == (Outcome.REGRESSED, Reason.VECTORS_BROKEN)
     assert decide_pinned(world.ask(world.perfect)).outcome == Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("queries", "said"),
+    [
+        ([query(0, text="hex nut", split=Split.DEV)], "seen no query but of split dev"),
+        ([query(0, text="hex nut"), query(2, text="gloves")], "seen 1 of 2 queries without a right product (q2)"),
+    ],
+)
+def test_a_set_that_could_never_lose_anything_is_no_pass(tmp_path: Path, queries: list[QueryRow], said: str) -> None:
+    trial = Trial(tmp_path)
+    shutil.rmtree(trial.directory)
+    write_holdout(
+        trial.directory,
+        name="acme-pinned",
+        version="1.0.0",
+        gains=GAINS,
+        licence="MIT",
+        created=CREATED,
+        queries=queries,
+        judgments=[judgment(item.id, "nut", 3 if item.id == "q0" else 0) for item in queries],
+        catalogue=CatalogueRef(uri="../catalogue.jsonl", sha256=bytes_digest(trial.content)),
+    )
+    trial.digest = directory_digest(trial.directory)
+    result = trial.run(by("title"))
+    assert (trial.code, result.outcome) == (EXIT_OK, "Invalid")
+    assert said in result.message
