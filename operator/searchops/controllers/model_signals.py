@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from searchops.planning.signal_evidence import Asked, Evidence
 
 EVERY = timedelta(minutes=1)
+LATE = timedelta(hours=1)
+"""Samples that are forwarded may come late: for as long, hours of which nothing is known are asked about again."""
 WINDOWS_PER_TURN = 12
 TURN_SECONDS = 10.0
 """A pass over a model waits no longer than this for all of its signals."""
@@ -145,7 +147,10 @@ class ModelSignals:
             except Transient as error:
                 said.append(error.message)
             else:
-                kept.read[window] = (names, differences(before, after))
+                if not after and kept.at < window.end + LATE:
+                    said.append(f"no search is known of yet of the hours from {format_time(window.start)} on")
+                else:
+                    kept.read[window] = (names, differences(before, after))
 
         try:
             async with asyncio.timeout(TURN_SECONDS), asyncio.TaskGroup() as group:

@@ -123,6 +123,21 @@ async def test_what_is_not_read_is_said_and_asked_again_while_the_rest_is_kept()
     assert [asked for asked, _ in source.asked[before:]] == [window(0).before, window(0)]
 
 
+async def test_hours_of_which_nothing_is_known_are_asked_about_again_for_an_hour() -> None:
+    reader, source, clock = signals(hours=1.5)
+    source.unknown = {"shops.a"}
+    tenants = (switched("a", minutes=-10),)
+    began = format_time(case.later())
+    unread = f"0 of 1 windows are read: no search is known of yet of the hours from {began} on"
+    assert told(await reader.of(model_of(), tenants)) == (0, 0, unread)
+    source.unknown = set()
+    clock.now += timedelta(minutes=1)
+    assert told(await reader.of(model_of(), tenants)) == (1, 0, "")
+    reader, source, clock = signals(hours=2)
+    source.unknown = {"shops.a"}
+    assert told(await reader.of(model_of(), tenants)) == (0, 0, ""), "then it is taken for what it is: nobody searched"
+
+
 async def test_a_source_that_hangs_costs_one_wait_and_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_signals, "TURN_SECONDS", 0.05)
     reader, source, clock = signals(hours=2)
