@@ -101,7 +101,7 @@ class ModelSignals:
         questions = tuple(question for _, question in asked)
         kept = self._kept.get(uid)
         if kept is not None and kept.asked == questions and now < kept.at + EVERY:
-            return kept.facts
+            return _with_pending(kept, asked, tenants, now)
         if kept is None:
             kept = self._kept[uid] = _Kept(questions, now)
         kept.asked, kept.at = questions, now
@@ -159,6 +159,19 @@ class ModelSignals:
         except TimeoutError:
             said.append(f"the signals were not all read within {TURN_SECONDS:g} s")
         return said[0] if said else ""
+
+
+def _with_pending(
+    kept: _Kept, asked: Sequence[tuple[Signal, Asked]], tenants: Sequence[TenantFact], now: datetime
+) -> SignalFacts:
+    """What is kept, and who has switched since: nobody is measured before the next turn, and each of them waits."""
+    evidence = dict(kept.facts.evidence)
+    for signal, question in asked:
+        known = evidence.get(signal.name)
+        _, pending = switched_by_hour(question, tenants, hours_of(signal), now)
+        if known is not None and pending > known.pending:
+            evidence[signal.name] = replace(known, pending=pending)
+    return kept.facts if evidence == kept.facts.evidence else SignalFacts(True, evidence)
 
 
 def _weighed(

@@ -33,6 +33,8 @@ SIGNAL_POLL_SECONDS = 60.0
 QUIET = timedelta(minutes=5)
 NOTICED = 0.005
 MAX_WHY = 512
+MOST_PENDING = 0.05
+"""Share of the tenants that need not be measured where a wave waits for its signals: there are always new ones."""
 COUNTED = {
     "ZeroResults": "searches without a hit",
     "Errors": "searches without an answer or without the encoder",
@@ -100,7 +102,8 @@ def _state(signal: Signal, found: Evidence | None, *, configured: bool) -> tuple
         return "Unknown", found.unread
     if bounds is None:
         return "Unknown", f"{found.tenants} tenants are measured, wanted at least {MIN_TENANTS}"
-    if bounds.upper <= margin and found.pending and signal.on_unknown == "Hold":
+    awaited = found.pending > MOST_PENDING * (found.tenants + found.pending)
+    if bounds.upper <= margin and awaited and signal.on_unknown == "Hold":
         return "Unknown", f"{found.tenants} tenants are within the margin, {found.pending} are not measured yet"
     if bounds.upper <= margin:
         return "Healthy", f"the mean added share is at most {bounds.upper:+.4f}, margin {signal.margin}"

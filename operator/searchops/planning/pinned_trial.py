@@ -109,17 +109,26 @@ def recorded(tenant: SearchTenant) -> PinnedStatus | None:
     return last if declared and last is not None and last.outcome != "Running" else None
 
 
-def dropped_trial(tenant: SearchTenant, status: PinnedStatus | None) -> tuple[StopTrial, ...]:
-    """What ends the Job that was waited for, where the status that follows waits for none or another one.
+def dropped_trial(context: BindingContext, status: PinnedStatus | None) -> tuple[StopTrial, ...]:
+    """What ends the Job that was waited for, where its question will not be asked again.
+
+    A wave that is halted asks it again once it goes on, and finds the answer of a Job that was left to run.
 
     Args:
-        tenant: with the status of before.
-        status: of its pinned queries after this pass.
+        context: of the pass, with the status of before.
+        status: of the pinned queries after this pass.
     """
-    last = tenant.status.pinned
-    if last is None or last.outcome != "Running" or last.job is None:
+    last, model, spec = context.tenant.status.pinned, context.facts.model, context.tenant.spec
+    if last is None or last.outcome != "Running" or last.job is None or model is None:
         return ()
-    return () if status is not None and status.job == last.job else (StopTrial(last.job),)
+    if status is not None and status.job == last.job:
+        return ()
+    declared = spec.gate.pinned if spec.gate is not None else None
+    known = {item.revision for item in (model.status.candidate, model.status.active) if item is not None}
+    same_set = declared is not None and declared.digest == last.digest
+    if same_set and last.revision in known and last.incumbent == context.state.binding.revision:
+        return ()
+    return (StopTrial(last.job),)
 
 
 def bound_revision(context: BindingContext) -> RevisionStatus | None:

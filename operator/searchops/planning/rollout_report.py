@@ -64,7 +64,7 @@ def settled(model: EmbeddingModel, status: EmbeddingModelStatus) -> tuple[Findin
 
 
 def _taken_back(model: EmbeddingModel, status: EmbeddingModelStatus) -> bool:
-    """Whether the active revision is about to go back; while it is paused nothing moves, so nothing is claimed."""
+    """Whether the active revision is about to go back, whether the model is paused or not."""
     return status.active is not None and model.metadata.annotations.get(ROLLBACK_ANNOTATION) == status.active.revision
 
 

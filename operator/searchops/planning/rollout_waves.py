@@ -229,8 +229,11 @@ def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: Rev
         retiring.append(status.active.model_copy(update={"retire_after": format_time(now + window)}))
     update = {"promoted_at": format_time(now), "retire_after": None, "evidence": _evidence(status, candidate)}
     promoted = candidate.model_copy(update={**update, "attempt": 1})
-    others = tuple(item for item in status.promoted if item.revision != candidate.revision)
-    mine = (PromotedStatus(revision=promoted.revision, evidence=promoted.evidence),) if promoted.evidence else ()
+    kept = {item.revision: item for item in status.promoted}
+    for item in (status.active, promoted):  # an active one that was promoted before these were kept is remembered too
+        if item is not None and item.evidence is not None:
+            kept.pop(item.revision, None)
+            kept[item.revision] = PromotedStatus(revision=item.revision, evidence=item.evidence)
     entry = HistoryEntry(revision=candidate.revision, event="Promoted", at=format_time(now))
     updated = status.model_copy(
         update={
@@ -240,7 +243,7 @@ def _promote(model: EmbeddingModel, status: EmbeddingModelStatus, candidate: Rev
             "retiring": tuple(retiring)[-10:],
             "history": (*status.history, entry)[-MAX_HISTORY:],
             "phase": "Promoted",
-            "promoted": (*others, *mine)[-MAX_PROMOTED:],
+            "promoted": tuple(kept.values())[-MAX_PROMOTED:],
         }
     )
     message = f"{candidate.revision} is active"

@@ -256,7 +256,7 @@ def _on_cell(
     own = {"rebuild": step.rebuild, "previous": step.previous, "plan": step.plan, "pinned": pinned}
     status = plan.status.model_copy(update={**access_status, **own})
     waits = [seconds for seconds in (step.requeue_after, plan.requeue_after) if seconds is not None]
-    return TenantPlan((*dropped_trial(tenant, pinned), *step.actions), status, min(waits) if waits else None)
+    return TenantPlan((*dropped_trial(context, pinned), *step.actions), status, min(waits) if waits else None)
 
 
 def _foreign_alias(facts: TenantFacts, owner: Owner, cell: CellState) -> str | None:

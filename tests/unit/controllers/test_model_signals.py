@@ -123,6 +123,17 @@ async def test_what_is_not_read_is_said_and_asked_again_while_the_rest_is_kept()
     assert [asked for asked, _ in source.asked[before:]] == [window(0).before, window(0)]
 
 
+async def test_who_switches_within_the_minute_is_pending_at_once_and_nothing_is_asked() -> None:
+    reader, source, clock = signals(hours=2)
+    first = (switched("a", minutes=-10),)
+    assert told(await reader.of(model_of(), first)) == (1, 0, "")
+    before = len(source.asked)
+    clock.now += timedelta(seconds=20)
+    both = (*first, switched("b", hours=2, seconds=10))
+    assert told(await reader.of(model_of(), both)) == (1, 1, "")
+    assert len(source.asked) == before
+
+
 async def test_hours_of_which_nothing_is_known_are_asked_about_again_for_an_hour() -> None:
     reader, source, clock = signals(hours=1.5)
     source.unknown = {"shops.a"}

@@ -286,3 +286,14 @@ def test_a_trial_that_nobody_waits_for_any_more_is_ended_and_not_counted_as_runn
     kept = plan(tenant(status("Regressed")), back)
     assert kept.status is not None
     assert kept.status.pinned == status("Regressed"), "what came of it stays to be read"
+
+
+@pytest.mark.parametrize("fraction", ["0", None])
+def test_a_wave_that_stands_leaves_the_job_of_a_trial_that_will_be_asked_for_again(fraction: str | None) -> None:
+    model = case.make_model(case.revision(1), candidate=case.revision(2, "s1"), fraction=fraction)
+    found = plan(tenant(status()), facts(model=model))
+    assert found.actions == ()
+    assert found.status is not None
+    assert found.status.pinned is None, "and its turn is not kept"
+    other = plan(tenant(status(digest=OTHER_SET)), facts(model=model))
+    assert other.actions == (StopTrial(JOB),), "a trial of another set is ended all the same"

@@ -320,6 +320,16 @@ def test_gate_a_prime_remembers_the_last_five_promotions_long_after_their_window
     assert task.anchored == tuple(f"s3://e/{number}" for number in range(7, 2, -1))
 
 
+def test_what_was_active_before_promotions_were_kept_is_remembered_too() -> None:
+    active = case.promoted("a", 1, evidence="s3://e/1")
+    candidate = case.built("b", 2, evidence="s3://e/2")
+    before = case.passed(active=active, candidate=candidate, verdict=None, wave=case.wave(2, "1", soak_until=case.at()))
+    before = before.model_copy(update={"verdict": case.PASS.model_copy(update={"evidence": None})})
+    found = case.status_of(case.planned(case.model_of(before)))
+    assert found.phase == "Promoted"
+    assert [item.evidence for item in found.promoted] == ["s3://e/1", "s3://e/2"]
+
+
 def test_what_is_taken_back_is_no_anchor() -> None:
     warm = case.promoted("a", 1, promoted_at=case.at(days=-3), retire_after=case.at(hours=40), evidence="s3://e/1")
     active = case.promoted("b", 2, evidence="s3://e/2")

@@ -224,7 +224,7 @@ class Signal(ApiModel):
         slower_than: the bound of SlowSearches.
         window: the whole hours after a tenant's switch that are compared; absent is 1h.
         on_unknown: what a complete wave does while the signal is not known to be healthy: Continue (where absent) goes
-            on and says so, Hold waits, in every wave until the window of each tenant that has switched is over.
+            on and says so, Hold waits, in every wave until the windows of 95 % of those that have switched are over.
     """
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
